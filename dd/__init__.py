@@ -1,0 +1,1 @@
+"""Experiment sweeps for action-chunking policies under inference delay."""

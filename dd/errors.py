@@ -1,0 +1,5 @@
+"""What a user can put right."""
+
+
+class UserError(Exception):
+    """A value that can't be used. The message is one line: the value, the rule, the way out; the command ends with 2."""

@@ -1,0 +1,375 @@
+"""From the stages asked for to their results: drop what the store has, go upstream, group by program, run once, commit."""
+
+import contextlib
+import dataclasses
+import datetime
+import functools
+import importlib.metadata
+import pathlib
+import shutil
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from dd import fields, progress, source
+from dd.errors import UserError
+from dd.store import Result, Store
+from dd.tracking import Run, Tracking
+
+KINDS = ("expert", "demos", "train", "eval")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A stage and where it stands.
+
+    Attributes:
+        stage: the stage.
+        state: done, stale (done by other code), or todo.
+        result: what the store holds, also when stale.
+        flagged: modules that changed since a result that is used all the same (shipped, or `stale=keep`).
+    """
+
+    stage: Any
+    state: str
+    result: Result | None = None
+    flagged: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def program(self) -> str:
+        """What it is grouped by."""
+        return fields.digest([self.stage.kind, self.stage.program()])
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A stage that raised, or one that hangs on it.
+
+    Attributes:
+        stage: the stage.
+        reason: one line.
+        log: the traceback's file; None for a blocked stage.
+    """
+
+    stage: Any
+    reason: str
+    log: pathlib.Path | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Results and failures by key."""
+
+    results: dict[str, Result]
+    failures: dict[str, Failure]
+    ran: int
+
+
+class Plan:
+    """The stages that were asked for and all that must run before them, each with its state."""
+
+    def __init__(self, stages: Iterable[Any], store: Store, *, keep_stale: bool = False):
+        self.store, self._keep_stale = store, keep_stale
+        self.rows: dict[str, Row] = {}
+        self._keys: dict[int, str] = {}
+        self._alive: list[Any] = []
+        self.asked = list({self.key(stage): stage for stage in stages}.values())
+        for stage in self.asked:
+            self._add(stage)
+
+    def key(self, stage: Any) -> str:
+        """The stage's key, computed once per object."""
+        if id(stage) not in self._keys:
+            self._keys[id(stage)] = stage.key()
+            self._alive.append(stage)  # an id is only the object's while it lives
+        return self._keys[id(stage)]
+
+    def _add(self, stage: Any) -> None:
+        key = self.key(stage)
+        if key in self.rows:
+            return
+        self.rows[key] = row = self._look(stage, key)
+        if row.state != "done":
+            for each in stage.upstream():
+                self._add(each)
+
+    def _look(self, stage: Any, key: str) -> Row:
+        found = self.store.find(stage.kind, key)
+        if found is None:
+            return Row(stage, "todo")
+        found.verify(cheap=True)
+        changed = tuple(self.store.changed(found.manifest))
+        kept = found.layer or self._keep_stale
+        return Row(stage, "stale" if changed and not kept else "done", found, changed)
+
+    def pending(self) -> list[Row]:
+        """Rows to run, upstream first."""
+        return sorted((row for row in self.rows.values() if row.state != "done"), key=lambda row: KINDS.index(row.stage.kind))
+
+    def programs(self) -> int:
+        """Distinct programs among the pending rows."""
+        return len({row.program for row in self.pending()})
+
+    def expected_seconds(self, device: str) -> tuple[float, int]:
+        """Time of the pending rows that finished rows of the same kind and program tell of, and how many tell nothing."""
+        pending = self.pending()
+        if not pending:
+            return 0.0, 0
+        seen: dict[tuple[str, str], list[float]] = {}
+        for result in self.store.entries():
+            manifest = result.manifest
+            if manifest["device"] == device:
+                seen.setdefault((manifest["kind"], manifest["program"]), []).append(manifest["seconds"])
+        known = [seen.get((row.stage.kind, row.program)) for row in pending]
+        return sum(sum(each) / len(each) for each in known if each), sum(not each for each in known)
+
+    def first_line(self, device: str) -> str:
+        """Stages done, stale and to run, programs to compile, and the time expected where known."""
+        asked = [self.rows[self.key(stage)] for stage in self.asked]
+        done = sum(row.state == "done" for row in asked)
+        stale = sum(row.state == "stale" for row in asked)
+        head = f"{len(asked)} runs: {done} done, {stale} stale, {len(asked) - done - stale} to run"
+        pending = self.pending()
+        if not pending:
+            return f"{head}. Nothing to do."
+        counts = ", ".join(
+            f"{sum(row.stage.kind == kind for row in pending)} {kind}"
+            for kind in KINDS
+            if any(row.stage.kind == kind for row in pending)
+        )
+        seconds, unknown = self.expected_seconds(device)
+        time_ = f"about {progress.duration(seconds)}" if seconds else ""
+        rest = f"{unknown} stages not timed here before" if unknown else ""
+        expected = " + ".join(part for part in (time_, rest) if part)
+        return f"{head}. Stages to run: {counts}; {self.programs()} programs to compile; time: {expected}."
+
+    def notices(self) -> list[str]:
+        """Lines a reader should see before work starts: experts that will be trained, results of other code."""
+        lines = [
+            f"{row.stage.label}: no expert is shipped for these settings; one is trained first, for {row.stage.total_steps:,} env steps at most"
+            for row in self.pending()
+            if row.stage.kind == "expert" and row.state == "todo"
+        ]
+        for row in self.rows.values():
+            if row.flagged:
+                verb = "kept" if row.state == "done" else "run again"
+                lines.append(f"{row.stage.kind} {row.stage.label}: made by other code ({', '.join(row.flagged)}), {verb}")
+        return lines
+
+
+def ensure(
+    plan: Plan, *, device: str, tracking: Tracking, logs: pathlib.Path, finished: Callable[[Any, Result], None]
+) -> Outcome:
+    """Run what is pending and return everything that was asked for.
+
+    A stage that raises costs itself and what depends on it; the rest finish.
+
+    Args:
+        plan: what to do.
+        device: the device's name, for the manifests.
+        tracking: where training metrics go.
+        logs: folder for tracebacks.
+        finished: called with every row that was asked for, as soon as its result is there.
+    """
+    return _Execution(plan, device, tracking, logs, finished).run()
+
+
+class _Execution:
+    def __init__(
+        self,
+        plan: Plan,
+        device: str,
+        tracking: Tracking,
+        logs: pathlib.Path,
+        finished: Callable[[Any, Result], None],
+    ):
+        self.plan, self.store, self.device = plan, plan.store, device
+        self.tracking, self.logs, self.finished = tracking, logs, finished
+        self.results = {key: row.result for key, row in plan.rows.items() if row.state == "done" and row.result}
+        self.failures: dict[str, Failure] = {}
+        self.asked = {plan.key(stage) for stage in plan.asked}
+        self.ran = 0
+
+    def run(self) -> Outcome:
+        for stage in self.plan.asked:
+            if (key := self.plan.key(stage)) in self.results:
+                self.finished(stage, self.results[key])
+        pending = self.plan.pending()
+        groups: dict[tuple[int, str], list[Row]] = {}
+        for row in pending:
+            groups.setdefault((KINDS.index(row.stage.kind), row.program), []).append(row)
+        for (_, _), rows in sorted(groups.items(), key=lambda item: item[0][0]):
+            self._group(rows)
+        return Outcome(self.results, self.failures, self.ran)
+
+    def _group(self, rows: list[Row]) -> None:
+        # Built by the first row that really has to run: another process may have done them all meanwhile.
+        build = functools.cache(rows[0].stage.build)
+        for row in rows:
+            key = self.plan.key(row.stage)
+            if blocking := self._blocking(row.stage):
+                self.failures[key] = Failure(row.stage, f"needs {blocking}, which failed", None)
+                continue
+            try:
+                result = self._row(row, key, build)
+            except UserError:
+                raise
+            except Exception as problem:
+                self._failed(row.stage, key, problem)
+                continue
+            self.results[key] = result
+            if key in self.asked:
+                self.finished(row.stage, result)
+
+    def _blocking(self, stage: Any) -> str | None:
+        bad = [each for each in stage.upstream() if self.plan.key(each) in self.failures]
+        return f"{bad[0].kind} {bad[0].label}" if bad else None
+
+    def _failed(self, stage: Any, key: str, problem: Exception) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        log = self.logs / f"{stage.kind}-{key[:12]}.txt"
+        log.write_text("".join(traceback.format_exception(problem)))
+        text = str(problem).strip() or "no message"
+        reason = f"{type(problem).__name__}: {text.splitlines()[0]}"
+        self.failures[key] = Failure(stage, reason, log)
+        progress.say(f"{stage.kind} {stage.label}: FAILED, {reason} ({log})")
+
+    def _row(self, row: Row, key: str, build: Callable[[], Any]) -> Result:
+        stage = row.stage
+
+        def waits(owner: str) -> None:
+            progress.say(f"{stage.kind} {stage.label}: another process works on it ({owner}), waiting for its result")
+
+        with self.store.hold(key, on_wait=waits):
+            found = self.store.find(stage.kind, key)
+            if found is not None and not self.store.changed(found.manifest):
+                return found
+            origin = self._origin(stage)
+            path = _partial(self.store, stage.kind, key, fields.digest(origin))
+            begin = time.monotonic()
+            with self._tracked(stage, key) as run:
+                summary = build()(stage, _Work(self, stage, path, run))
+            seconds = time.monotonic() - begin
+            self.ran += 1
+            result = self.store.commit(stage.kind, key, self._manifest(row, key, origin, summary, seconds))
+        progress.say(f"{stage.kind} {stage.label}: done in {progress.duration(seconds)}{_told(summary)}")
+        return result
+
+    @contextlib.contextmanager
+    def _tracked(self, stage: Any, key: str) -> Iterator[Run]:
+        if stage.kind != "train":
+            yield Run(None)
+            return
+        run = self.tracking.start(key, stage.label, fields.content(stage, everything=True))
+        try:
+            yield run
+        finally:
+            run.finish()
+
+    def _origin(self, stage: Any) -> dict[str, Any]:
+        """The code a result comes from: its stage's modules, and the origin of every upstream result it reads."""
+        upstream = {}
+        for each in stage.upstream():
+            key = self.plan.key(each)
+            manifest = self.results[key].manifest
+            upstream[key] = {name: manifest[name] for name in ("kind", "source", "upstream")}
+        return {"source": source.modules(_modules(stage)), "upstream": upstream}
+
+    def _manifest(
+        self, row: Row, key: str, origin: dict[str, Any], summary: dict[str, Any], seconds: float
+    ) -> dict[str, Any]:
+        return {
+            "label": row.stage.label,
+            "config": fields.content(row.stage, everything=True),
+            **origin,
+            "summary": summary,
+            "program": row.program,
+            "versions": versions(),
+            "commit": commit(),
+            "device": self.device,
+            "seconds": round(seconds, 3),
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """See `dd.stage.base.Work`."""
+
+    _execution: _Execution
+    _stage: Any
+    path: pathlib.Path
+    _run: Run
+
+    def result(self, stage: Any) -> pathlib.Path:
+        result = self._execution.results[self._execution.plan.key(stage)]
+        result.verify()
+        return result.path
+
+    def say(self, line: str) -> None:
+        progress.say(f"  {line}")
+
+    def progress(self, *, total: float, unit: str) -> contextlib.AbstractContextManager[Callable[[float], None]]:
+        return progress.progress(f"{self._stage.kind} {self._stage.label}", total, unit)
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        self._run.log(metrics, step)
+
+
+def _partial(store: Store, kind: str, key: str, origin: str) -> pathlib.Path:
+    """The stage's work folder; what other code left in it is dropped, for it could not be resumed from."""
+    path = store.work(kind, key)
+    marker = path / ".origin"
+    if not marker.exists() or marker.read_text() != origin:
+        shutil.rmtree(path)
+        marker = store.work(kind, key) / ".origin"
+        marker.write_text(origin)
+    return path
+
+
+def _told(summary: dict[str, Any]) -> str:
+    named = {"returned_episode_solved": "solved", "solve_rate": "solved", "loss": "loss", "episodes": "episodes",
+             "mean_length": "mean length"}
+    told = [f"{short} {summary[name]:.4g}" for name, short in named.items() if isinstance(summary.get(name), int | float)]
+    return ": " + ", ".join(told) if told else ""
+
+
+def _modules(stage: Any) -> set[str]:
+    """The modules of a stage and of the configurations in it, without those of its upstream stages."""
+    found = {type(stage).__module__}
+    upstream = {id(each) for each in stage.upstream()}
+    for item in dataclasses.fields(stage):
+        value = getattr(stage, item.name)
+        if dataclasses.is_dataclass(value) and id(value) not in upstream:
+            found |= _configurations(value)
+    return found
+
+
+def _configurations(value: Any) -> set[str]:
+    found = {type(value).__module__}
+    for item in dataclasses.fields(value):
+        current = getattr(value, item.name)
+        found |= _configurations(current) if dataclasses.is_dataclass(current) else set()
+    return found
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of what decides a result's digits."""
+    return {name: importlib.metadata.version(name) for name in ("dd", "jax", "jaxlib", "flax", "optax", "kinetix-env")}
+
+
+@functools.cache
+def commit() -> str:
+    """The git commit of the source tree, `+` where it differs from it, or `unknown` outside a checkout."""
+    folder = pathlib.Path(__file__).parent
+    try:
+        name = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
+            cwd=folder, capture_output=True, text=True, check=True, timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return name.stdout.strip()

@@ -1,0 +1,194 @@
+"""A policy: a corruption process and a backbone over chunks of one world's actions, and the one sampling loop."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from dd import arrays, fields
+from dd.env.base import Spec
+from dd.model.base import AbstractModel
+from dd.schedule.base import AbstractProcess, AbstractSampler, Denoise, State
+
+Wrap = Callable[[Denoise], Denoise]
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Shapes and parts of a policy; its parameters are passed along, never held.
+
+    Attributes:
+        process: the corruption process.
+        model: the backbone's sizes.
+        spec: observation and action of the world.
+        chunk: h, the actions of a chunk.
+    """
+
+    process: AbstractProcess
+    model: AbstractModel
+    spec: Spec
+    chunk: int
+
+    def create(self, key: Key[Array, ""]) -> nnx.State:
+        """Freshly initialised parameters."""
+        return nnx.state(self._module(key), nnx.Param)
+
+    def loss(
+        self, params: PyTree[Array], key: Key[Array, ""], obs: PyTree[Array], actions: Float[Array, "b h a"]
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """The process's loss and metrics on a batch."""
+        x = self.process.encode(actions, self.spec.action_low, self.spec.action_high)
+        return self.process.loss(key, x, self.denoiser(params, obs))
+
+    def denoiser(self, params: PyTree[Array], obs: PyTree[Array]) -> Denoise:
+        """(noisy x [b h a], t) -> prediction, with the observation's part of the network computed once."""
+        network = nnx.merge(self._graph(), params)
+        condition = network.encode(obs)
+        return lambda x, t: network.denoise(condition, x, t)
+
+    def prior(self, keys: Key[Array, " b"]) -> State:
+        """One state at t = 0 per key."""
+        return jax.vmap(lambda key: self.process.prior(key, self.chunk, len(self.spec.action_low)))(keys)
+
+    def sample(
+        self,
+        denoise: Denoise,
+        sampler: AbstractSampler,
+        keys: Key[Array, " b"],
+        state: State,
+        num_flow_steps: int | Int[Array, ""],
+        first_step: int | Int[Array, ""] = 0,
+    ) -> State:
+        """The sampling loop: `num_flow_steps` reverse steps over [0, 1], from any state at time first_step / num_flow_steps.
+
+        Step k goes from t = k / n to (k + 1) / n:
+
+            k       0        1       ...   n - 1
+            t       0       1/n      ...  (n-1)/n
+            t_next  1/n     2/n      ...    1
+
+        Args:
+            denoise: the network, or what a decode made of it.
+            sampler: one reverse step.
+            keys: one per chunk; a chunk's randomness depends on its own key and the step alone.
+            state: batched over chunks.
+            num_flow_steps: n >= 1, may be traced.
+            first_step: the step to begin with, 0 for a state drawn from the prior.
+        """
+        n = jnp.asarray(num_flow_steps, jnp.int32)
+        batch = keys.shape[0]
+
+        def step(k: Int[Array, ""], state: State) -> State:
+            # (k + 1) / n, not k / n + 1 / n: the last step must land on exactly 1.
+            t, t_next = k / n, (k + 1) / n
+            times = jnp.full((batch, self.chunk), t, jnp.float32) if self.process.timed else None
+            prediction = denoise(jax.vmap(self.process.noisy)(state), times)
+            step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
+            advance = jax.vmap(lambda key, one, pred: sampler.step(self.process, key, one, pred, t, t_next))
+            return advance(step_keys, state, prediction)
+
+        return jax.lax.fori_loop(jnp.asarray(first_step, jnp.int32), n, step, state)
+
+    def actions(self, state: State) -> Float[Array, "b h a"]:
+        """The actions of finished states."""
+        x = jax.vmap(self.process.noisy)(state)
+        return self.process.decode(x, self.spec.action_low, self.spec.action_high)
+
+    def encode(self, actions: Float[Array, "b h a"]) -> Array:
+        """Actions in the process's space."""
+        return self.process.encode(actions, self.spec.action_low, self.spec.action_high)
+
+    def _module(self, key: Key[Array, ""]) -> nnx.Module:
+        return self.model.create(
+            obs=self.spec.obs,
+            chunk=self.chunk,
+            action_dim=len(self.spec.action_low),
+            in_vocab=self.process.in_vocab,
+            out_vocab=self.process.out_vocab,
+            timed=self.process.timed,
+            rngs=nnx.Rngs(params=key),
+        )
+
+    def _graph(self) -> nnx.GraphDef:
+        return nnx.graphdef(nnx.eval_shape(lambda: self._module(jax.random.key(0))))
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready description from which `LoadedPolicy.read` makes the policy again."""
+        leaves, structure = jax.tree.flatten(self.spec.obs)
+        if structure != jax.tree.structure(0):
+            names = sorted(self.spec.obs)
+            obs: Any = {name: [list(self.spec.obs[name].shape), str(self.spec.obs[name].dtype)] for name in names}
+        else:
+            obs = [list(leaves[0].shape), str(leaves[0].dtype)]
+        return {
+            "process": fields.content(self.process),
+            "model": fields.content(self.model),
+            "chunk": self.chunk,
+            "obs": obs,
+            "action_low": list(self.spec.action_low),
+            "action_high": list(self.spec.action_high),
+            "max_steps": self.spec.max_steps,
+        }
+
+
+def _described_policy(described: dict[str, Any]) -> Policy:
+    def shape(pair: list[Any]) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(tuple(pair[0]), pair[1])
+
+    obs = described["obs"]
+    spec = Spec(
+        obs={name: shape(pair) for name, pair in obs.items()} if isinstance(obs, dict) else shape(obs),
+        action_low=tuple(described["action_low"]),
+        action_high=tuple(described["action_high"]),
+        max_steps=described["max_steps"],
+    )
+    return Policy(fields.rebuild(described["process"]), fields.rebuild(described["model"]), spec, described["chunk"])
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedPolicy:
+    """A trained policy with its parameters, as `dd.load(key)` gives it."""
+
+    policy: Policy
+    params: PyTree[Array]
+
+    @classmethod
+    def read(cls, folder: pathlib.Path, checkpoint: str = "last") -> "LoadedPolicy":
+        """The policy of a training's result folder; `checkpoint` is last, best, or `epoch_<n>` where that one was kept."""
+        policy = _described_policy(json.loads((folder / "policy.json").read_text()))
+        like = jax.eval_shape(policy.create, jax.random.key(0))
+        return cls(policy, arrays.read(folder / f"{checkpoint}.safetensors", like))
+
+    def action(
+        self,
+        key: Key[Array, ""],
+        obs: PyTree[Array],
+        num_flow_steps: int = 5,
+        sampler: AbstractSampler | None = None,
+    ) -> Float[Array, "h a"]:
+        """A chunk of actions for one observation, decoded `naive` in `num_flow_steps` reverse steps.
+
+        Raises:
+            TypeError: when the observation does not have the shapes the policy was trained on.
+        """
+        obs = jax.tree.map(jnp.asarray, obs)
+        expected = jax.tree.map(lambda x: x.shape, self.policy.spec.obs)
+        if jax.tree.map(jnp.shape, obs) != expected:
+            raise TypeError(f"an observation of shape {jax.tree.map(jnp.shape, obs)} where {expected} was trained on")
+        return _one_chunk(self.policy, sampler or self.policy.process.sampler(), self.params, key, obs, num_flow_steps)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _one_chunk(
+    policy: Policy, sampler: AbstractSampler, params: Any, key: Any, obs: Any, num_flow_steps: int
+) -> Float[Array, "h a"]:
+    keys = key[None]
+    denoise = policy.denoiser(params, jax.tree.map(lambda x: x[None], obs))
+    return policy.actions(policy.sample(denoise, sampler, keys, policy.prior(keys), num_flow_steps))[0]

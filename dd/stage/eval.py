@@ -1,0 +1,102 @@
+"""Closed-loop evaluation of a trained policy: one row of a sweep."""
+
+import pathlib
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dd import fields
+from dd.decode.base import AbstractDecode
+from dd.policy import LoadedPolicy
+from dd.rollout import Episodes, Rollout
+from dd.schedule.base import AbstractSampler
+from dd.stage.base import AbstractStage, Runner, Work
+from dd.stage.train import Train
+
+
+@fields.configuration
+class Eval(AbstractStage):
+    """Evaluate a policy under one decode, inference delay d and execute horizon s.
+
+    The policy's sampling is seeded by its training's seed; `seed` is that of the episodes, which every decode, delay and
+    policy of a sweep shares.
+    """
+
+    policy: Train
+    decode: AbstractDecode
+    sampler: AbstractSampler
+    inference_delay: int = fields.field(0, ge=0, leaf=True)
+    execute_horizon: int = fields.field(1, ge=1, leaf=True)
+    num_evals: int = fields.field(64, ge=1)
+    seed: int = fields.field(0, ge=0, lt=2**31, leaf=True)
+    slots: int = fields.field(64, ge=1, hashed=False)
+
+    kind: ClassVar[str] = "eval"
+
+    @property
+    def method(self) -> str:
+        """The decode's name in tables: its module's."""
+        return type(self.decode).__module__.rpartition(".")[2]
+
+    @property
+    def label(self) -> str:
+        """Level, seed, decode, d and s."""
+        where = f"{self.policy.demos.env.name} seed={self.policy.seed}"
+        return f"{where} {self.method} d={self.inference_delay} s={self.execute_horizon}"
+
+    def program(self) -> Any:
+        """Decode, policy and level shape: a whole grid of leaves shares it."""
+        policy = self.policy
+        return {
+            "env": policy.demos.env.program(),
+            "process": fields.content(policy.process, leaves=False),
+            "model": fields.content(policy.model, leaves=False),
+            "chunk": policy.action_chunk_size,
+            "decode": fields.content(self.decode, leaves=False),
+            "sampler": fields.content(self.sampler, leaves=False),
+            "num_evals": self.num_evals,
+            "slots": self.slots,
+        }
+
+    def build(self) -> Runner:
+        """One compiled rollout for every row."""
+        env = self.policy.demos.env
+        rollout = jax.jit(
+            Rollout(env, self.policy.policy(), self.decode, self.sampler, self.num_evals, self.slots).__call__
+        )
+
+        def run(stage: Eval, work: Work) -> dict[str, Any]:
+            params = jax.tree.map(jnp.asarray, LoadedPolicy.read(work.result(stage.policy)).params)
+            episodes = rollout(params, stage.policy.demos.env.level(), stage.leaves())
+            return stage.write(work.path, jax.device_get(episodes))
+
+        return run
+
+    def leaves(self) -> dict[str, jax.Array]:
+        """The arrays in which rows of one program differ, beside parameters and level."""
+        numbers = {
+            "inference_delay": self.inference_delay,
+            "execute_horizon": self.execute_horizon,
+            "env_seed": self.seed,
+            "policy_seed": self.policy.seed,
+            **dict(fields.leaves(self.decode, "decode.")),
+            **dict(fields.leaves(self.sampler, "sampler.")),
+        }
+        named = {name: jnp.asarray(value, jnp.float32 if isinstance(value, float) else jnp.int32)
+                 for name, value in numbers.items()}
+        return {**named, "level_id": jnp.asarray(self.policy.demos.env.level_id(), jnp.uint32)}
+
+    def write(self, folder: pathlib.Path, episodes: Episodes) -> dict[str, Any]:
+        """Write `episodes.npz` (solved, length, return_, by episode number); return the row's means."""
+        kept = {"solved": episodes.solved, "length": episodes.length, "return_": episodes.return_}
+        np.savez(folder / "episodes.npz", allow_pickle=False, **{name: np.asarray(x) for name, x in kept.items()})
+        iterations, slots = int(episodes.iterations), min(self.slots, self.num_evals)
+        return {
+            "returned_episode_lengths": float(np.mean(episodes.length)),
+            "returned_episode_returns": float(np.mean(episodes.return_, dtype=np.float64)),
+            "returned_episode_solved": float(np.mean(episodes.solved)),
+            "network_evaluations": self.decode.network_evaluations(self.sampler),
+            "useful_share": float(np.sum(episodes.length)) / (iterations * slots),
+        }

@@ -1,0 +1,120 @@
+"""A sweep from its composed configurations to its table: what every launcher ends up calling."""
+
+import os
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from omegaconf import DictConfig
+
+from analysis import plots, results, tables
+from dd import config, pipeline, progress
+from dd.stage.eval import Eval
+from dd.store import Result, Store
+
+
+class SweepFailedError(Exception):
+    """Some rows failed; they have been reported, the command ends with 1."""
+
+
+def execute(configs: Sequence[DictConfig], folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Run every row of a sweep that the store lacks, and write its table and figure into `folder`.
+
+    Returns:
+        The summary of each row by key.
+
+    Raises:
+        UserError: for what a user can put right; nothing has run.
+        SweepFailedError: when rows failed; the others are done and in the table.
+    """
+    begin = time.monotonic()
+    builder = config.Builder()
+    rows = [run for each in configs for run in builder.build(each)]
+    settings = config.settings(configs[0])
+    store = Store.open(settings.store, settings.store_layers)
+    plan = pipeline.Plan(rows, store, keep_stale=settings.keep_stale)
+    device = config.use_device(settings.device)
+    progress.say(plan.first_line(device))
+    for line in plan.notices():
+        progress.say(line)
+    table = _Table(folder, store)
+    if plan.pending():
+        _use_compile_cache(store)
+    outcome = pipeline.ensure(
+        plan, device=device, tracking=settings.tracking, logs=folder / "failures", finished=table.add
+    )
+    table.show(time.monotonic() - begin, outcome.ran)
+    if outcome.failures:
+        _tell(outcome.failures.values())
+        raise SweepFailedError
+    return {key: result.manifest["summary"] for key, result in outcome.results.items()}
+
+
+def _use_compile_cache(store: Store) -> None:
+    jax.config.update("jax_compilation_cache_dir", os.fspath(store.cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+class _Table:
+    """The sweep's results on disk, row by row as they finish, and at the end as a table and a figure."""
+
+    def __init__(self, folder: pathlib.Path, store: Store):
+        self.folder, self.store = folder, store
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, stage: Eval, result: Result) -> None:
+        self.rows.append(row(stage, result))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        results.write_results(self.rows, self.folder)
+
+    def show(self, seconds: float, ran: int) -> None:
+        if not self.rows:
+            return
+        frame = results.read_results(self.folder)
+        progress.say("\n" + tables.write_table(frame, self.folder))
+        plots.delay_curve(frame, self.folder / "delay_curve.png")
+        _link_latest(self.folder)
+        progress.say(
+            f"\n{ran} stages ran in {progress.duration(seconds)}. Table, figure and rows: {self.folder}"
+            f" (table.md, delay_curve.png, results.csv); results: {self.store.root}"
+        )
+
+
+def row(stage: Eval, result: Result) -> dict[str, Any]:
+    """One line of results.csv."""
+    summary = result.manifest["summary"]
+    return {
+        "returned_episode_lengths": summary["returned_episode_lengths"],
+        "returned_episode_returns": summary["returned_episode_returns"],
+        "returned_episode_solved": summary["returned_episode_solved"],
+        "delay": stage.inference_delay,
+        "method": stage.method,
+        "level": stage.policy.demos.env.name,
+        "execute_horizon": stage.execute_horizon,
+        "seed": stage.policy.seed,
+        "num_flow_steps": stage.decode.num_flow_steps,
+        "num_evals": stage.num_evals,
+        "network_evaluations": summary["network_evaluations"],
+        "useful_share": summary["useful_share"],
+        "published_level": stage.policy.demos.env.published,
+        "key": result.key,
+    }
+
+
+def _link_latest(folder: pathlib.Path) -> None:
+    """Point `latest` beside the sweep's folder at it."""
+    link, partial = folder.parent / "latest", folder.parent / f".latest-{os.getpid()}"
+    partial.symlink_to(folder.name, target_is_directory=True)
+    os.replace(partial, link)
+
+
+def _tell(failures: Any) -> None:
+    failures = list(failures)
+    failed = [each for each in failures if each.log is not None]
+    progress.say(f"\n{len(failed)} failed, {len(failures) - len(failed)} blocked by them; the same command runs only these:")
+    for each in failures:
+        where = f" (traceback: {each.log})" if each.log else ""
+        progress.say(f"  {each.stage.kind} {each.stage.label}: {each.reason}{where}")
