@@ -119,9 +119,10 @@ class Plan:
             return 0.0, 0
         seen: dict[tuple[str, str], list[float]] = {}
         for result in self.store.entries():
-            manifest = result.manifest
-            if manifest["device"] == device:
-                seen.setdefault((manifest["kind"], manifest["program"]), []).append(manifest["seconds"])
+            with contextlib.suppress(UserError):  # a damaged result that nobody asked for tells nothing
+                manifest = result.manifest
+                if manifest["device"] == device:
+                    seen.setdefault((manifest["kind"], manifest.get("program")), []).append(manifest["seconds"])
         known = [seen.get((row.stage.kind, row.program)) for row in pending]
         return sum(sum(each) / len(each) for each in known if each), sum(not each for each in known)
 
@@ -245,6 +246,7 @@ class _Execution:
         with self.store.hold(key, on_wait=waits):
             found = self.store.find(stage.kind, key)
             if found is not None and not self.store.changed(found.manifest):
+                found.verify(cheap=True)
                 return found
             origin = self._origin(stage)
             path = _partial(self.store, stage.kind, key, fields.digest(origin))

@@ -30,6 +30,7 @@ INFRASTRUCTURE = frozenset(
         "dd.tracking",
         "dd.config",
         "dd.run",
+        "dd.loading",
     }
 )
 """Modules (and what lies below them) that only move results: no result depends on them."""
