@@ -16,7 +16,7 @@ def _names(tree: Any) -> list[str]:
 
 def write(path: pathlib.Path, tree: Any, metadata: dict[str, str] | None = None) -> None:
     """Write a pytree of arrays; an interrupted write leaves the old file."""
-    named = {name: np.ascontiguousarray(leaf) for name, leaf in zip(_names(tree), jax.tree.leaves(tree), strict=True)}
+    named = {name: np.asarray(leaf, order="C") for name, leaf in zip(_names(tree), jax.tree.leaves(tree), strict=True)}
     partial = path.with_name(f".{path.name}.tmp")
     safetensors.save_file(named, partial, metadata)
     os.replace(partial, path)

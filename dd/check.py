@@ -107,7 +107,7 @@ def _numbers(value: Any) -> list[Any]:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-def _rule(kind: Any, bounds: Mapping[str, float]) -> str:
+def _rule(kind: Any, bounds: Mapping[str, int | float]) -> str:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         named = " or ".join(_rule(each, {}) for each in arguments)
@@ -115,5 +115,5 @@ def _rule(kind: Any, bounds: Mapping[str, float]) -> str:
         named = f"a list like [a,b], each {_rule(arguments[0], {})}"
     else:
         named = _NAMES.get(kind) or f"a {kind.__name__.removeprefix('Abstract')}"
-    limits = " and ".join(f"{_WORDS[name]} {bound:g}" for name, bound in bounds.items())
+    limits = " and ".join(f"{_WORDS[name]} {bound:.10g}" for name, bound in bounds.items())
     return f"{named} {limits}".strip()

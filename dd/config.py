@@ -1,29 +1,31 @@
 """From a composed Hydra configuration to stages: the one place that builds, checks and refuses."""
 
 import dataclasses
+import importlib
 import json
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import hydra.utils
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dd import check
+from dd.decode.base import AbstractDecode
 from dd.env.base import AbstractEnv
 from dd.errors import UserError
+from dd.model.base import AbstractModel
+from dd.optimizer import AdamW
+from dd.schedule.base import AbstractProcess
 from dd.stage.demos import Demos
 from dd.stage.eval import Eval
 from dd.stage.expert import Expert
 from dd.stage.train import Train
 from dd.tracking import MODES, Tracking
 
-_SECTIONS = {
-    "seed", "demos", "train", "eval", "env", "expert", "model", "optimizer", "schedule", "decode",
-    "store", "store_layers", "stale", "device", "wandb", "suite", "suites",
-}  # fmt: skip
+_GROUPED = {"demos", "train", "eval", "env", "expert", "model", "optimizer", "schedule", "decode", "wandb", "suites"}
+_SECTIONS = _GROUPED | {"seed", "store", "store_layers", "stale", "device", "suite"}
 DEVICES = ("auto", "cpu", "gpu")
 STALE = ("recompute", "keep")
 
@@ -65,18 +67,19 @@ class Builder:
     def _run(self, plain: dict[str, Any], env: AbstractEnv) -> Eval:
         seed = plain["seed"]
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
-            raise UserError(f"seed={check.shown(seed)}: must be an integer >= 0 and < 2**31; for instance seed=0")
+            way_out = "for instance seed=0, or seed=0,1,2 for a sweep"
+            raise UserError(f"seed={check.shown(seed)}: must be an integer >= 0 and < 2**31; {way_out}")
         experts = self._experts(plain["expert"], env)
         demos = self._object(Demos, plain["demos"], "demos", experts=experts)
-        process = self._part(plain["schedule"], "schedule")
+        process = self._part(plain["schedule"], "schedule", AbstractProcess)
         train = self._object(
             Train,
             plain["train"] | {"seed": seed},
             "train",
             demos=demos,
             process=process,
-            model=self._part(plain["model"], "model"),
-            optimizer=self._part(plain["optimizer"], "optimizer"),
+            model=self._part(plain["model"], "model", AbstractModel),
+            optimizer=self._part(plain["optimizer"], "optimizer", AdamW),
         )
         decode, sampler = self._decode(plain["decode"], process)
         if reason := decode.misfit(process):
@@ -85,32 +88,29 @@ class Builder:
         return self._object(Eval, numbers, "eval", policy=train, decode=decode, sampler=sampler)
 
     def _envs(self, plain: dict[str, Any]) -> list[AbstractEnv]:
-        """The levels a configuration asks for: a suite by name, a folder, or one."""
+        """The worlds a configuration asks for: one, or one for each level where a world has several."""
         node = plain["env"]
-        level = node.get("level")
-        suites = plain["suites"]
-        if not isinstance(level, str):
-            return [self._part(node, "env")]
-        if level in suites:
-            return [self._part(node | {"level": each}, "env") for each in suites[level]]
-        if pathlib.Path(level).is_dir():
-            files = sorted(str(file) for file in pathlib.Path(level).rglob("*.json"))
-            if not files:
-                raise UserError(f"env.level={level}: the folder holds no level (*.json); name a level, a suite or a file")
-            return [self._part(node | {"level": each}, "env") for each in files]
-        return [self._part(node, "env")]
+        if "level" not in node:
+            return [self._part(node, "env", AbstractEnv)]
+        rest = {name: value for name, value in node.items() if name != "level"}
+        envs = [self._part(rest | {"level_name": each}, "env", AbstractEnv) for each in _levels(node["level"], plain)]
+        for env in envs:
+            env.spec()  # reads the level: one that is missing or damaged is refused before anything runs
+        return envs
 
     def _experts(self, node: Mapping[str, Any], env: AbstractEnv) -> tuple[Expert, ...]:
         seeds = node.get("seeds")
-        if not isinstance(seeds, list) or not seeds or len(set(map(str, seeds))) < len(seeds):
-            raise UserError(f"expert.seeds={check.shown(seeds)}: must be a list of different integers, for instance [0,1]")
+        whole = isinstance(seeds, list) and all(isinstance(each, int) and not isinstance(each, bool) for each in seeds)
+        if not whole or not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+            rule = "must be a list of different integers >= 0, one at least"
+            raise UserError(f"expert.seeds={check.shown(seeds)}: {rule}; for instance expert.seeds=[0,1]")
         rest = {name: value for name, value in node.items() if name != "seeds"}
-        return tuple(self._part(rest | {"seed": seed}, "expert", env=env) for seed in seeds)
+        return tuple(self._part(rest | {"seed": seed}, "expert", Expert, env=env) for seed in seeds)
 
     def _decode(self, node: Mapping[str, Any], process: Any) -> tuple[Any, Any]:
         """The decode method and the process's sampler: both are set under `decode`."""
         sampler = type(process).sampler
-        method = _class(node, "decode")
+        method = _class(node, "decode", AbstractDecode)
         of_method = {item.name for item in dataclasses.fields(method)}
         of_sampler = {item.name for item in dataclasses.fields(sampler)}
         for name in node:
@@ -121,21 +121,26 @@ class Builder:
                 )
         decode = {name: value for name, value in node.items() if name == "_target_" or name in of_method}
         rest = {name: value for name, value in node.items() if name in of_sampler}
-        return self._part(decode, "decode"), self._object(sampler, rest, "decode")
+        return self._part(decode, "decode", AbstractDecode), self._object(sampler, rest, "decode")
 
-    def _part(self, node: Any, where: str, **built: Any) -> Any:
+    def _part(self, node: Any, where: str, kind: type = object, **built: Any) -> Any:
         """The object that a `_target_` node describes."""
-        return self._object(_class(node, where), {k: v for k, v in node.items() if k != "_target_"}, where, **built)
+        values = {name: value for name, value in node.items() if name != "_target_"} if isinstance(node, dict) else {}
+        return self._object(_class(node, where, kind), values, where, **built)
 
     def _object(self, cls: type, node: Mapping[str, Any], where: str, **built: Any) -> Any:
-        identity = json.dumps([f"{cls.__module__}.{cls.__qualname__}", where, node, {k: _ids(v) for k, v in built.items()}])
+        parts = {name: _ids(value) for name, value in built.items()}
+        identity = json.dumps([f"{cls.__module__}.{cls.__qualname__}", where, node, parts])
         if identity not in self._made:
             nested = {
                 name: self._part(value, f"{where}.{name}") if isinstance(value, dict) and "_target_" in value else value
                 for name, value in node.items()
             }
             fitted = check.values(cls, nested | built, where)
-            self._made[identity] = cls(**fitted)
+            try:
+                self._made[identity] = cls(**fitted)
+            except UserError as problem:  # of a rule between fields: it names the field, here is where that stands
+                raise UserError(f"{where}.{problem}") from problem
         return self._made[identity]
 
 
@@ -146,24 +151,28 @@ def settings(config: DictConfig) -> Settings:
         UserError: one line with the value, the rule and the way out.
     """
     plain = _plain(config)
-    for name, allowed in (("device", DEVICES), ("stale", STALE)):
-        if plain[name] not in allowed:
-            raise UserError(f"{name}={check.shown(plain[name])}: must be {' or '.join(allowed)}; {name}={allowed[0]} is usual")
     wandb = plain["wandb"]
-    if wandb["mode"] not in MODES:
-        raise UserError(f"wandb.mode={check.shown(wandb['mode'])}: must be {' or '.join(MODES)}; wandb.mode=offline is usual")
-    store = plain["store"]
+    _choice("device", plain["device"], DEVICES)
+    _choice("stale", plain["stale"], STALE)
+    _choice("wandb.mode", wandb.get("mode"), MODES)
+    for name in wandb:
+        if name not in ("mode", "project"):
+            raise UserError(f"wandb.{name}: no such key; {check.near(name, ('mode', 'project'), 'keys')}")
+    store, layers = plain["store"], plain["store_layers"]
     if store is not None and (not isinstance(store, str) or not store):
         raise UserError(f"store={check.shown(store)}: must be a folder; leave it out for $DD_STORE or outputs/store")
-    for layer in plain["store_layers"]:
-        if not pathlib.Path(str(layer)).is_dir():
-            raise UserError(f"store_layers: {layer} is no folder; name stores that exist, for instance store_layers=[/lab/store]")
+    if not isinstance(layers, list) or not all(isinstance(each, str) for each in layers):
+        rule = "must be a list of folders; for instance store_layers=[/lab/store]"
+        raise UserError(f"store_layers={check.shown(layers)}: {rule}")
+    for layer in layers:
+        if not pathlib.Path(layer).is_dir():
+            raise UserError(f"store_layers={check.shown(layers)}: {layer} is no folder; name stores that exist")
     return Settings(
         store=pathlib.Path(store) if store else None,
-        store_layers=tuple(pathlib.Path(layer) for layer in plain["store_layers"]),
+        store_layers=tuple(map(pathlib.Path, layers)),
         keep_stale=plain["stale"] == "keep",
         device=plain["device"],
-        tracking=Tracking(mode=wandb["mode"], project=str(wandb["project"])),
+        tracking=Tracking(mode=wandb["mode"], project=str(wandb.get("project"))),
     )
 
 
@@ -175,15 +184,19 @@ def use_device(device: str) -> str:
     """
     import jax
 
-    if device != "auto":
-        jax.config.update("jax_platforms", "cuda" if device == "gpu" else "cpu")
+    if device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
     try:
-        first = jax.devices()[0]
+        first = jax.devices("gpu" if device == "gpu" else None)[0]
     except RuntimeError as problem:
-        raise UserError(
-            f"device={device}: jax finds none here; use device=cpu, or install jax for NVIDIA GPUs with `uv run --extra cuda ...`"
-        ) from problem
+        way_out = "use device=cpu, or install jax for NVIDIA GPUs with `uv run --extra cuda ...`"
+        raise UserError(f"device={device}: jax finds none here; {way_out}") from problem
     return f"cpu, {os.cpu_count()} cores" if first.platform == "cpu" else first.device_kind
+
+
+def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(f"{name}={check.shown(value)}: must be {' or '.join(allowed)}; {name}={allowed[0]} is usual")
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
@@ -195,23 +208,56 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     for name in plain:
         if name not in _SECTIONS:
             raise UserError(f"{name}: no such key; {check.near(name, _SECTIONS, 'keys')}")
-    for name in ("demos", "train", "eval", "wandb", "suites", "expert", "env", "model", "optimizer", "schedule", "decode"):
+    for name in sorted(_SECTIONS - plain.keys()):
+        raise UserError(f"{name}: is needed; give it a value, or leave ~{name} out for the usual one")
+    for name in sorted(_GROUPED):
         if not isinstance(plain[name], dict):
-            raise UserError(f"{name}={check.shown(plain[name])}: is a group of values; set one of them, for instance {name}.<key>=...")
+            way_out = f"set one of them, for instance {name}.<key>=<value>; `--help` lists the keys"
+            raise UserError(f"{name}={check.shown(plain[name])}: is a group of values; {way_out}")
     return plain
 
 
-def _class(node: Any, where: str) -> type:
+def _levels(level: Any, plain: dict[str, Any]) -> list[str]:
+    """Names or files of levels: those of a suite, those in a folder, or the one that `env.level` names."""
+    suites = plain["suites"]
+    if level is None:
+        level = plain["suite"]
+        if level not in suites:
+            raise UserError(f"suite={check.shown(level)}: no such suite; {check.near(str(level), suites, 'suites')}")
+    if not isinstance(level, str) or not level:
+        rule = "must be a level, a level file, a folder of them or a suite"
+        raise UserError(f"env.level={check.shown(level)}: {rule}; for instance env.level=l/h17_unicycle")
+    if level in suites:
+        named = suites[level]
+        if not isinstance(named, list) or not named or not all(isinstance(each, str) for each in named):
+            rule = "must be a list of levels, one at least; for instance [l/h17_unicycle]"
+            raise UserError(f"suites.{level}={check.shown(named)}: {rule}")
+        return named
+    if pathlib.Path(level).is_dir():
+        files = sorted(str(file) for file in pathlib.Path(level).rglob("*.json"))
+        if not files:
+            raise UserError(f"env.level={level}: the folder holds no level (*.json); name a level, a suite or a file")
+        return files
+    return [level]
+
+
+def _class(node: Any, where: str, kind: type) -> type:
     target = node.get("_target_") if isinstance(node, dict) else None
     if not isinstance(target, str):
-        raise UserError(f"{where}: needs a _target_, the dotted name of a class; choose an option, for instance {where}=<name>")
+        way_out = f"choose an option, for instance {where}=<name>"
+        raise UserError(f"{where}: needs a _target_, the dotted name of a class; {way_out}")
+    module, _, name = target.rpartition(".")
     try:
-        cls = hydra.utils.get_class(target)
-    except Exception as problem:  # Hydra wraps whatever the import raised
-        reason = str(problem).splitlines()[0]
-        raise UserError(f"{where}._target_={target}: can't be imported ({reason}); give a class as package.module.Class") from problem
+        cls = getattr(importlib.import_module(module), name)
+    except Exception as problem:  # whatever somebody's module raises
+        reason = str(problem).partition("\n")[0] or type(problem).__name__
+        way_out = "give a class as package.module.Class"
+        raise UserError(f"{where}._target_={target}: can't be imported ({reason}); {way_out}") from problem
     if not dataclasses.is_dataclass(cls):
         raise UserError(f"{where}._target_={target}: is no configuration; decorate it with dd.fields.configuration")
+    if not issubclass(cls, kind):
+        way_out = f"name a subclass of {kind.__module__}.{kind.__name__}"
+        raise UserError(f"{where}._target_={target}: is no {kind.__name__.removeprefix('Abstract')}; {way_out}")
     return cls
 
 
@@ -219,19 +265,22 @@ def _horizon(node: dict[str, Any], chunk: int) -> dict[str, Any]:
     """The evaluation's numbers with `execute_horizon=auto` resolved and s in max(1, d)..H-d."""
     d, s = node.get("inference_delay"), node.get("execute_horizon")
     if not isinstance(d, int) or isinstance(d, bool) or d < 0:
-        raise UserError(f"eval.inference_delay={check.shown(d)}: must be an integer >= 0; for instance eval.inference_delay=1")
+        way_out = "for instance eval.inference_delay=1"
+        raise UserError(f"eval.inference_delay={check.shown(d)}: must be an integer >= 0; {way_out}")
     least, most = max(1, d), chunk - d
     if least > most:
         raise UserError(
-            f"inference_delay={d} with action_chunk_size={chunk}: a chunk must outlast the delay twice (max(1, d) <= H - d); "
-            f"use inference_delay 0..{chunk // 2} or a longer train.action_chunk_size"
+            f"inference_delay={d} with action_chunk_size={chunk}: a chunk must outlast the delay twice "
+            f"(max(1, d) <= H - d); use inference_delay 0..{chunk // 2} or a longer train.action_chunk_size"
         )
     if s == "auto":
         return node | {"execute_horizon": least}
     if not isinstance(s, int) or isinstance(s, bool):
         raise UserError(f"eval.execute_horizon={check.shown(s)}: must be an integer {least}..{most} or auto ({least})")
     if not least <= s <= most:
-        why = "a chunk must last at least as long as its successor takes to compute" if s < least else "a chunk has no more to give"
+        why = "a chunk must last at least as long as its successor takes to compute"
+        if s > most:
+            why = "a chunk that starts d steps late has H - d actions to give"
         raise UserError(
             f"inference_delay={d} with execute_horizon={s}: {why}. With action_chunk_size={chunk} use execute_horizon "
             f"{least}..{most}, or execute_horizon=auto ({least})."

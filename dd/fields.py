@@ -24,10 +24,10 @@ _UNSET = object()
 def field(
     default: Any = dataclasses.MISSING,
     *,
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-    lt: float | None = None,
+    ge: int | float | None = None,
+    gt: int | float | None = None,
+    le: int | float | None = None,
+    lt: int | float | None = None,
     leaf: bool = False,
     hashed: bool = True,
     since: Any = _UNSET,
@@ -117,8 +117,16 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         name = f"{prefix}{item.name}"
         if item.metadata.get("leaf", False):
             yield name, float(current) if item.type is float else current
-        elif dataclasses.is_dataclass(current):
-            yield from leaves(current, f"{name}.")
+        else:
+            yield from _leaves_held(current, name)
+
+
+def _leaves_held(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if dataclasses.is_dataclass(value):
+        yield from leaves(value, f"{name}.")
+    elif isinstance(value, tuple):
+        for index, each in enumerate(value):
+            yield from _leaves_held(each, f"{name}.{index}")
 
 
 def bind(value: Any, arrays: Mapping[str, Any], prefix: str = "") -> Any:
@@ -130,13 +138,21 @@ def bind(value: Any, arrays: Mapping[str, Any], prefix: str = "") -> Any:
         if item.metadata.get("leaf", False):
             # Past the constructor: the value is a tracer, which no field's annotation admits.
             object.__setattr__(bound, item.name, arrays[name])
-        elif dataclasses.is_dataclass(current):
-            object.__setattr__(bound, item.name, bind(current, arrays, f"{name}."))
+        else:
+            object.__setattr__(bound, item.name, _bound_held(current, arrays, name))
     return bound
 
 
+def _bound_held(value: Any, arrays: Mapping[str, Any], name: str) -> Any:
+    if dataclasses.is_dataclass(value):
+        return bind(value, arrays, f"{name}.")
+    if isinstance(value, tuple):
+        return tuple(_bound_held(each, arrays, f"{name}.{index}") for index, each in enumerate(value))
+    return value
+
+
 def rebuild(described: Any) -> Any:
-    """The configuration that a content describes (all its fields, hashed ones only).
+    """The configuration that a content describes (hashed fields only; a field it leaves out has its `since` value).
 
     Raises:
         ImportError, AttributeError, TypeError: when its class is gone or has other fields now.
@@ -147,4 +163,7 @@ def rebuild(described: Any) -> Any:
         return described
     module, _, name = described["_target_"].rpartition(".")
     cls = getattr(importlib.import_module(module), name)
-    return cls(**{key: rebuild(value) for key, value in described.items() if key != "_target_"})
+    old = {item.name: item.metadata.get("since", _UNSET) for item in dataclasses.fields(cls)}
+    given = {name: value for name, value in old.items() if value is not _UNSET}
+    given |= {key: rebuild(value) for key, value in described.items() if key != "_target_"}
+    return cls(**given)

@@ -21,17 +21,19 @@ class Constant(AbstractLearningRate):
 
     def create(self, peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
         """See the base class."""
-        return optax.warmup_constant_schedule(0.0, peak, warmup_steps)
+        # Joined by hand: optax's warmup_constant_schedule stays at 0 where there is no warm-up.
+        warmup = optax.linear_schedule(0.0, peak, warmup_steps)
+        return optax.join_schedules([warmup, optax.constant_schedule(peak)], [warmup_steps])
 
 
 @fields.configuration
 class Cosine(AbstractLearningRate):
-    """Fall along half a cosine wave to `lr_min` at the last step."""
+    """Fall along half a cosine wave, from the peak to `lr_min` at step `total_steps`."""
 
     lr_min: float = fields.field(0.0, ge=0.0)
 
     def create(self, peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
-        """See the base class; optax counts the warm-up among the decay steps, so the minimum falls on the last step."""
+        """See the base class; optax counts the warm-up among the decay steps, so that the minimum falls on `total_steps`."""
         return optax.warmup_cosine_decay_schedule(0.0, peak, warmup_steps, max(total_steps, warmup_steps + 1), self.lr_min)
 
 

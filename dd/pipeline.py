@@ -1,4 +1,4 @@
-"""From the stages asked for to their results: drop what the store has, go upstream, group by program, run once, commit."""
+"""From the stages asked for to their results: drop what the store has, go upstream, group by program, run, commit."""
 
 import contextlib
 import dataclasses
@@ -99,21 +99,23 @@ class Plan:
         found = self.store.find(stage.kind, key)
         if found is None:
             return Row(stage, "todo")
-        found.verify(cheap=True)
+        found.verify()
         changed = tuple(self.store.changed(found.manifest))
         kept = found.layer or self._keep_stale
         return Row(stage, "stale" if changed and not kept else "done", found, changed)
 
     def pending(self) -> list[Row]:
         """Rows to run, upstream first."""
-        return sorted((row for row in self.rows.values() if row.state != "done"), key=lambda row: KINDS.index(row.stage.kind))
+        return sorted(
+            (row for row in self.rows.values() if row.state != "done"), key=lambda row: KINDS.index(row.stage.kind)
+        )
 
     def programs(self) -> int:
         """Distinct programs among the pending rows."""
         return len({row.program for row in self.pending()})
 
     def expected_seconds(self, device: str) -> tuple[float, int]:
-        """Time of the pending rows that finished rows of the same kind and program tell of, and how many tell nothing."""
+        """Time of the pending rows that finished rows of their kind and program tell of, and how many have none."""
         pending = self.pending()
         if not pending:
             return 0.0, 0
@@ -124,7 +126,7 @@ class Plan:
                 if manifest["device"] == device:
                     seen.setdefault((manifest["kind"], manifest.get("program")), []).append(manifest["seconds"])
         known = [seen.get((row.stage.kind, row.program)) for row in pending]
-        return sum(sum(each) / len(each) for each in known if each), sum(not each for each in known)
+        return float(sum(sum(each) / len(each) for each in known if each)), sum(not each for each in known)
 
     def first_line(self, device: str) -> str:
         """Stages done, stale and to run, programs to compile, and the time expected where known."""
@@ -149,14 +151,17 @@ class Plan:
     def notices(self) -> list[str]:
         """Lines a reader should see before work starts: experts that will be trained, results of other code."""
         lines = [
-            f"{row.stage.label}: no expert is shipped for these settings; one is trained first, for {row.stage.total_steps:,} env steps at most"
+            f"{row.stage.label}: no expert is shipped for these settings; one is trained first, "
+            f"for {row.stage.total_steps:,} env steps at most"
             for row in self.pending()
             if row.stage.kind == "expert" and row.state == "todo"
         ]
         for row in self.rows.values():
             if row.flagged:
                 verb = "kept" if row.state == "done" else "run again"
-                lines.append(f"{row.stage.kind} {row.stage.label}: made by other code ({', '.join(row.flagged)}), {verb}")
+                lines.append(
+                    f"{row.stage.kind} {row.stage.label}: made by other code ({', '.join(row.flagged)}), {verb}"
+                )
         return lines
 
 
@@ -246,7 +251,7 @@ class _Execution:
         with self.store.hold(key, on_wait=waits):
             found = self.store.find(stage.kind, key)
             if found is not None and not self.store.changed(found.manifest):
-                found.verify(cheap=True)
+                found.verify()
                 return found
             origin = self._origin(stage)
             path = _partial(self.store, stage.kind, key, fields.digest(origin))
@@ -316,7 +321,7 @@ class _Work:
     def progress(self, *, total: float, unit: str) -> contextlib.AbstractContextManager[Callable[[float], None]]:
         return progress.progress(f"{self._stage.kind} {self._stage.label}", total, unit)
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
+    def log(self, metrics: dict[str, int | float], step: int) -> None:
         self._run.log(metrics, step)
 
 
@@ -332,9 +337,16 @@ def _partial(store: Store, kind: str, key: str, origin: str) -> pathlib.Path:
 
 
 def _told(summary: dict[str, Any]) -> str:
-    named = {"returned_episode_solved": "solved", "solve_rate": "solved", "loss": "loss", "episodes": "episodes",
-             "mean_length": "mean length"}
-    told = [f"{short} {summary[name]:.4g}" for name, short in named.items() if isinstance(summary.get(name), int | float)]
+    named = {
+        "returned_episode_solved": "solved",
+        "solve_rate": "solved",
+        "loss": "loss",
+        "episodes": "episodes",
+        "mean_length": "mean length",
+    }
+    told = [
+        f"{short} {summary[name]:.4g}" for name, short in named.items() if isinstance(summary.get(name), int | float)
+    ]
     return ": " + ", ".join(told) if told else ""
 
 
@@ -370,7 +382,11 @@ def commit() -> str:
     try:
         name = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
-            cwd=folder, capture_output=True, text=True, check=True, timeout=10,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"

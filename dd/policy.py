@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, Key, PyTree
 
 from dd import arrays, fields
 from dd.env.base import Spec
@@ -36,7 +36,7 @@ class Policy:
     spec: Spec
     chunk: int
 
-    def create(self, key: Key[Array, ""]) -> nnx.State:
+    def create(self, key: Key[Array, ""]) -> PyTree[Array]:
         """Freshly initialised parameters."""
         return nnx.state(self._module(key), nnx.Param)
 
@@ -164,12 +164,13 @@ class LoadedPolicy:
         """The policy of a training's result folder; `checkpoint` is last, best, or `epoch_<n>` where that one was kept."""
         policy = _described_policy(json.loads((folder / "policy.json").read_text()))
         like = jax.eval_shape(policy.create, jax.random.key(0))
-        return cls(policy, arrays.read(folder / f"{checkpoint}.safetensors", like))
+        read = arrays.read(folder / f"{checkpoint}.safetensors", like)
+        return cls(policy, jax.tree.map(jnp.asarray, read))
 
     def action(
         self,
         key: Key[Array, ""],
-        obs: PyTree[Array],
+        obs: PyTree[ArrayLike],
         num_flow_steps: int = 5,
         sampler: AbstractSampler | None = None,
     ) -> Float[Array, "h a"]:
@@ -177,7 +178,10 @@ class LoadedPolicy:
 
         Raises:
             TypeError: when the observation does not have the shapes the policy was trained on.
+            ValueError: when there is no step to take.
         """
+        if num_flow_steps < 1:
+            raise ValueError(f"num_flow_steps={num_flow_steps}: a chunk takes one reverse step or more, for instance 5")
         obs = jax.tree.map(jnp.asarray, obs)
         expected = jax.tree.map(lambda x: x.shape, self.policy.spec.obs)
         if jax.tree.map(jnp.shape, obs) != expected:
@@ -187,7 +191,7 @@ class LoadedPolicy:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _one_chunk(
-    policy: Policy, sampler: AbstractSampler, params: Any, key: Any, obs: Any, num_flow_steps: int
+    policy: Policy, sampler: AbstractSampler, params: Any, key: Any, obs: Any, num_flow_steps: Int[Array, ""]
 ) -> Float[Array, "h a"]:
     keys = key[None]
     denoise = policy.denoiser(params, jax.tree.map(lambda x: x[None], obs))

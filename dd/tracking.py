@@ -51,7 +51,7 @@ class Run:
     def __init__(self, run: Any):
         self._run = run
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
+    def log(self, metrics: dict[str, int | float], step: int) -> None:
         """One row of metrics."""
         if self._run is not None:
             self._run.log(metrics, step=step)

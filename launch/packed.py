@@ -1,17 +1,24 @@
 """Hydra launcher that takes a multirun whole: equal stages run once, rows that share a program share its executable."""
 
 import pathlib
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
+from typing import Any
 
+from hydra._internal.core_plugins import basic_sweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
+from dd.errors import UserError
 from launch import sweep
+from launch.compose import Composer
 
 
 class PackedLauncher(Launcher):
@@ -31,35 +38,91 @@ class PackedLauncher(Launcher):
         """
         setup_globals()
         folder = pathlib.Path(str(self.config.hydra.sweep.dir))
-        configs, returns = [], []
-        for index, overrides in enumerate(job_overrides, start=initial_job_idx):
-            composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            with open_dict(composed):
-                del composed["hydra"]
-            configs.append(composed)
-            returns.append(self._returned(composed, overrides, folder / str(index)))
+        composer = Composer(self.hydra_context.config_loader, self.config)
+        configs = [composer.job(overrides) for overrides in job_overrides]
         summaries = sweep.execute(configs, folder)
-        for each in returns:
-            each.return_value = summaries
-        return returns
+        return [
+            JobReturn(
+                overrides=filter_overrides(overrides),
+                cfg=config,
+                working_dir=str(folder),
+                task_name=self.config.hydra.job.name,
+                status=JobStatus.COMPLETED,
+                _return_value=summaries,
+            )
+            for config, overrides in zip(configs, job_overrides, strict=True)
+        ]
 
-    def _returned(self, composed: DictConfig, overrides: Sequence[str], folder: pathlib.Path) -> JobReturn:
-        return JobReturn(
-            overrides=filter_overrides(overrides),
-            cfg=composed,
-            working_dir=str(folder),
-            task_name=self.config.hydra.job.name,
-            status=JobStatus.COMPLETED,
-        )
+
+class TidySweeper(Sweeper):
+    """Hydra's own sweeper, which leaves no folder behind for a command that was refused.
+
+    Args:
+        max_batch_size, params: of Hydra's own.
+    """
+
+    __module__ = "hydra_plugins.dd"
+
+    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None):
+        # Not a subclass: looking for plugins, Hydra executes that module again, and the class is another one then.
+        self._basic = basic_sweeper.BasicSweeper(max_batch_size, params)
+        # The launcher composes every job before it runs the first; to compose them here too would take seconds.
+        self._basic.validate_batch_is_legal = lambda batch: None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra before `sweep`."""
+        self._folder = pathlib.Path(str(config.hydra.sweep.dir))
+        self._basic.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run all jobs.
+
+        Raises:
+            UserError: when the sweep's folder can't be written, and what the launcher raises.
+        """
+        fresh = [each for each in (self._folder, *self._folder.parents) if not each.exists()]
+        try:
+            _require_writable(self._folder)
+            return self._basic.sweep(arguments)
+        except BaseException:
+            _tidy(self._folder, fresh)
+            raise
+
+
+def _require_writable(folder: pathlib.Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as problem:
+        way_out = "name a folder that can with hydra.sweep.dir="
+        raise UserError(f"{folder} can't be written ({problem.strerror}): {way_out}") from problem
+
+
+def _tidy(folder: pathlib.Path, fresh: Sequence[pathlib.Path]) -> None:
+    """Remove a sweep's folder that holds nothing but Hydra's notes, and the folders that were made for it."""
+    if folder not in fresh or any(each.is_file() and not _is_note(each) for each in folder.rglob("*")):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    for each in fresh[1:]:
+        if each.is_dir() and not any(each.iterdir()):
+            each.rmdir()
+
+
+def _is_note(file: pathlib.Path) -> bool:
+    return file.name in ("multirun.yaml", "run.log") or file.parent.name == ".hydra"
 
 
 def register() -> None:
-    """Make `hydra/launcher=packed` known to Hydra.
+    """Make `hydra/launcher=packed` and `hydra/sweeper=tidy` known to Hydra.
 
-    Hydra looks for plugins in the package `hydra_plugins` alone; this module answers to such a name without lying there.
+    Hydra looks for plugins in the package `hydra_plugins` alone; this module answers to a name in it.
     """
     sys.modules[PackedLauncher.__module__] = sys.modules[__name__]
-    Plugins.instance().register(PackedLauncher)
-    ConfigStore.instance().store(
-        group="hydra/launcher", name="packed", node={"_target_": "hydra_plugins.dd.PackedLauncher"}, provider="dd"
-    )
+    launcher = {"_target_": "hydra_plugins.dd.PackedLauncher"}
+    sweeper = basic_sweeper.BasicSweeperConf(_target_="hydra_plugins.dd.TidySweeper")
+    for group, name, cls, node in (
+        ("hydra/launcher", "packed", PackedLauncher, launcher),
+        ("hydra/sweeper", "tidy", TidySweeper, sweeper),
+    ):
+        Plugins.instance().register(cls)
+        ConfigStore.instance().store(group=group, name=name, node=node, provider="dd")

@@ -1,5 +1,6 @@
 """A sweep from its composed configurations to its table: what every launcher ends up calling."""
 
+import math
 import os
 import pathlib
 import time
@@ -13,6 +14,10 @@ from analysis import plots, results, tables
 from dd import config, pipeline, progress
 from dd.stage.eval import Eval
 from dd.store import Result, Store
+from launch import arms
+
+
+_WRITE_EVERY = 2.0  # seconds between two writings of results.csv while rows finish
 
 
 class SweepFailedError(Exception):
@@ -39,7 +44,7 @@ def execute(configs: Sequence[DictConfig], folder: pathlib.Path) -> dict[str, di
     progress.say(plan.first_line(device))
     for line in plan.notices():
         progress.say(line)
-    table = _Table(folder, store)
+    table = _Table(folder, store, dict(zip(map(plan.key, plan.asked), arms.names(plan.asked), strict=True)))
     if plan.pending():
         _use_compile_cache(store)
     outcome = pipeline.ensure(
@@ -59,20 +64,22 @@ def _use_compile_cache(store: Store) -> None:
 
 
 class _Table:
-    """The sweep's results on disk, row by row as they finish, and at the end as a table and a figure."""
+    """The sweep's results on disk as its rows finish, and at the end as a table and a figure."""
 
-    def __init__(self, folder: pathlib.Path, store: Store):
-        self.folder, self.store = folder, store
+    def __init__(self, folder: pathlib.Path, store: Store, names: dict[str, str]):
+        self.folder, self.store, self.names = folder, store, names
         self.rows: list[dict[str, Any]] = []
+        self.written = -math.inf
 
     def add(self, stage: Eval, result: Result) -> None:
-        self.rows.append(row(stage, result))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        results.write_results(self.rows, self.folder)
+        self.rows.append(row(stage, result, self.names[result.key]))
+        if time.monotonic() - self.written > _WRITE_EVERY:
+            self._write()
 
     def show(self, seconds: float, ran: int) -> None:
         if not self.rows:
             return
+        self._write()
         frame = results.read_results(self.folder)
         progress.say("\n" + tables.write_table(frame, self.folder))
         plots.delay_curve(frame, self.folder / "delay_curve.png")
@@ -82,16 +89,20 @@ class _Table:
             f" (table.md, delay_curve.png, results.csv); results: {self.store.root}"
         )
 
+    def _write(self) -> None:
+        results.write_results(self.rows, self.folder)
+        self.written = time.monotonic()
 
-def row(stage: Eval, result: Result) -> dict[str, Any]:
-    """One line of results.csv."""
+
+def row(stage: Eval, result: Result, arm: str) -> dict[str, Any]:
+    """One line of results.csv; `arm` is the name under which it stands in the table."""
     summary = result.manifest["summary"]
     return {
         "returned_episode_lengths": summary["returned_episode_lengths"],
         "returned_episode_returns": summary["returned_episode_returns"],
         "returned_episode_solved": summary["returned_episode_solved"],
         "delay": stage.inference_delay,
-        "method": stage.method,
+        "method": arm,
         "level": stage.policy.demos.env.name,
         "execute_horizon": stage.execute_horizon,
         "seed": stage.policy.seed,

@@ -190,12 +190,27 @@ def active(level: Level) -> Kept:
 
 def cut(level: Level, kept: Kept) -> Level:
     """The level with the kept entities only; joints and thrusters point at the same shapes as before."""
-    polygons = level.sizes.polygon
-    moved = np.zeros(polygons + level.sizes.circle, np.int32)
+    moved = _moved(level, kept)
+    kinds = {
+        kind: {name: values[rows] for name, values in getattr(level, kind).items()}
+        for kind, rows in kept._asdict().items()
+    }
+    for kind, name in (("joint", "a_index"), ("joint", "b_index"), ("thruster", "object_index")):
+        kinds[kind][name] = np.maximum(moved[kinds[kind][name]], 0)  # an inactive joint may point at a shape left out
+    return dataclasses.replace(level, **kinds)
+
+
+def renamed(level: Level, kept: Kept, pair: tuple[int, int] | None) -> tuple[int, int] | None:
+    """A pair of shapes of the uncut level by its indices in the cut one; None where one of them is not kept."""
+    if pair is None or min(found := _moved(level, kept)[list(pair)].tolist()) < 0:
+        return None
+    return tuple(found)
+
+
+def _moved(level: Level, kept: Kept) -> np.ndarray:
+    """Index in the cut level of each shape of the uncut one; -1 where it is left out."""
+    polygons, circles = level.sizes.polygon, level.sizes.circle
+    moved = np.full(polygons + circles, -1, np.int32)
     moved[kept.polygon] = np.arange(len(kept.polygon))
     moved[polygons + kept.circle] = len(kept.polygon) + np.arange(len(kept.circle))
-    kinds = {kind: {name: values[rows] for name, values in getattr(level, kind).items()}
-             for kind, rows in kept._asdict().items()}
-    for kind, name in (("joint", "a_index"), ("joint", "b_index"), ("thruster", "object_index")):
-        kinds[kind][name] = moved[kinds[kind][name]]
-    return dataclasses.replace(level, **kinds)
+    return moved

@@ -16,8 +16,8 @@ from dd.model.token_mixing import TokenMixing
 class Mixer(AbstractModel):
     """MLP-Mixer (arXiv 2105.01601) whose tokens are the h noisy actions of a chunk.
 
-    A token starts as W_obs obs + W_x x_h + bias: the linear layer of the real-time-chunking benchmark (arXiv 2506.07339) on
-    the observation concatenated with the noisy action, with the observation's part computed once per chunk.
+    A token starts as W_obs obs + W_x x_h + bias: the linear layer of the real-time-chunking benchmark (arXiv
+    2506.07339) on the observation concatenated with the noisy action, the observation's part computed once per chunk.
     """
 
     num_layers: int = fields.field(4, ge=1)
@@ -116,7 +116,8 @@ class MixerNetwork(AbstractBackbone):
         t: Float[Array, "b h"] | None,
     ) -> Float[Array, "b h a v"] | Float[Array, "b h a"]:
         """Noisy chunk to logits or values; `t` is None for a network made without time."""
-        y = condition + self.action_in(jnp.swapaxes(x, 0, 1))
+        # The barrier keeps XLA from looking the tokens up anew in each of the places that read y.
+        y = jax.lax.optimization_barrier(condition + self.action_in(jnp.swapaxes(x, 0, 1)))
         time = None if self.time_in is None else self.time_in(t.T)
         for branch in self.branches:
             y = branch(y, time)

@@ -1,8 +1,9 @@
 """Token mixing, the MLP over a chunk's time steps, computed in blocks that stay in cache.
 
-h is 8 where the hidden width is 64: the hidden activations are eight times the layer's input and hold little arithmetic, so
-on a CPU writing them to memory and reading them back is most of the cost. The columns are independent; taken a block at a time the
-hidden activations never leave the cache, and the backward pass computes them again rather than having kept them.
+A chunk has 8 steps where the hidden width is 64, so the hidden activations are eight times the layer's input and little
+is computed with each: on a CPU, writing them to memory and reading them back is most of the cost. The columns are
+independent; taken a block at a time, their hidden activations never leave the cache, and the backward pass computes
+them again. An accelerator, whose cost is the number of kernels, takes all columns at once.
 """
 
 import functools
@@ -15,8 +16,8 @@ from jaxtyping import Array, Float
 
 from dd.model.layers import gelu, gelu_slope, lecun_normal
 
-BLOCK_SIZE = 2**17
-"""Hidden activations of a block: 512 KiB in float32, a few of which fit a core's second-level cache."""
+BLOCK_SIZE = 2**18
+"""Hidden activations of a block: 1 MiB in float32, so that each of a block's few arrays fits second-level caches."""
 
 Rows = Float[Array, "h n"]
 Kernel = Float[Array, "k h"]

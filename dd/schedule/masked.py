@@ -62,7 +62,8 @@ class MaskGIT(AbstractSampler):
 
         masked = state.tokens == process.mask_token
         count = masked.sum()
-        remaining = jnp.floor(self.decode_schedule(t_next) * state.total).astype(jnp.int32)
+        # gamma(t') total is often whole (cos(pi/3) = 1/2): float32 must not floor it to the number below.
+        remaining = jnp.floor((self.decode_schedule(t_next) + 1e-6) * state.total).astype(jnp.int32)
         remaining = jnp.where(t_next >= 1.0, 0, jnp.clip(remaining, 0, jnp.maximum(count - 1, 0)))
         # Known entries rank above every masked one, so the lowest `remaining` ranks are masked entries.
         rank = _rank(jnp.where(masked, confidence, jnp.inf).reshape(-1)).reshape(masked.shape)

@@ -5,11 +5,12 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from dd import fields
 
 
+@runtime_checkable
 class Work(Protocol):
     """A stage's view of the pipeline while it runs.
 
@@ -29,7 +30,7 @@ class Work(Protocol):
     def progress(self, *, total: float, unit: str) -> contextlib.AbstractContextManager[Callable[[float], None]]:
         """A bar with rate and time left (terminal) or plain lines (log); yields a function that advances it."""
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
+    def log(self, metrics: dict[str, int | float], step: int) -> None:
         """Metrics of a training for the experiment tracker."""
 
 

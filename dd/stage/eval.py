@@ -68,7 +68,7 @@ class Eval(AbstractStage):
         )
 
         def run(stage: Eval, work: Work) -> dict[str, Any]:
-            params = jax.tree.map(jnp.asarray, LoadedPolicy.read(work.result(stage.policy)).params)
+            params = LoadedPolicy.read(work.result(stage.policy)).params
             episodes = rollout(params, stage.policy.demos.env.level(), stage.leaves())
             return stage.write(work.path, jax.device_get(episodes))
 

@@ -143,10 +143,8 @@ class Run:
     def complete(self) -> dict[str, Any]:
         """Train, evaluate what was kept, write the checkpoints; the summary."""
         kept, windows = self.train()
-        rates = [self.solve_rate(policy) for policy in kept]
         steps = [window.steps for window in windows[-len(kept) :]]
-        for at, rate in zip(steps, rates, strict=True):
-            self.work.say(f"{self.stage.label}: checkpoint of step {at:,} solves {rate:.3f}")
+        rates = self.evaluate(kept, steps)
         stacked = jax.tree.map(lambda *each: np.stack(each), *kept)
         columns = self.columns[self.columns >= 0]
         found = Checkpoints(stacked, columns, np.asarray(steps, np.int32), np.asarray(rates, np.float32))
@@ -219,6 +217,16 @@ class Run:
         self.work.say(f"{self.stage.label}: {window.steps:,} steps, {rate} ({window.ended} episodes)")
         if window.solve_rate is not None:
             self.work.log({"expert/solve_rate": window.solve_rate}, window.steps)
+
+    def evaluate(self, kept: tuple[Actor, ...], steps: list[int]) -> list[float]:
+        """The solve rate of each checkpoint."""
+        rates = []
+        with self.work.progress(total=len(kept) * self.stage.num_evals, unit="episodes") as advance:
+            for policy, at in zip(kept, steps, strict=True):
+                rates.append(self.solve_rate(policy))
+                advance(self.stage.num_evals)
+                self.work.say(f"{self.stage.label}: the checkpoint of step {at:,} solves {rates[-1]:.3f}")
+        return rates
 
     def solve_rate(self, policy: Actor) -> float:
         """Share of `num_evals` episodes solved, numbered beforehand: a slot plays its own ones, each to its end."""

@@ -125,7 +125,7 @@ class _Trainer:
             grad = jax.value_and_grad(self.policy.loss, has_aux=True)
             (loss, metrics), gradient = grad(state.params, jax.random.fold_in(key, k), obs, actions)
             updates, opt_state = tx.update(gradient, state.opt_state, state.params)
-            metrics["gradient_norm"] = jnp.stack([optax.global_norm(gradient), jnp.ones(())])
+            metrics["gradient_norm"] = jnp.stack([optax.tree.norm(gradient), jnp.ones(())])
             bad_step = jnp.where((sums.bad_step < 0) & ~jnp.isfinite(loss), k, sums.bad_step)
             sums = _Sums({name: sums.metrics[name] + pair for name, pair in metrics.items()}, bad_step)
             return _State(optax.apply_updates(state.params, updates), opt_state), sums
@@ -160,8 +160,8 @@ class _Run:
         self.training, self.validation = jnp.asarray(training), jnp.asarray(validation)
         self.steps = len(training) // trainer.batch
         self.step, self.validate, self.tx = trainer.programs(self.steps)
-        self.rows: list[dict[str, float]] = []
-        self.timings: list[dict[str, float]] = []
+        self.rows: list[dict[str, int | float]] = []
+        self.timings: list[dict[str, int | float]] = []
 
     def _key(self, purpose: int) -> Key[Array, ""]:
         return jax.random.fold_in(jax.random.key(self.stage.seed), purpose)
@@ -255,7 +255,7 @@ def _means(metrics: dict[str, Float[Array, "2"]], prefix: str) -> dict[str, floa
     return {f"{prefix}{name}": value for name, value in values.items()}
 
 
-def _write_table(path: pathlib.Path, rows: list[dict[str, float]]) -> None:
+def _write_table(path: pathlib.Path, rows: list[dict[str, int | float]]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()

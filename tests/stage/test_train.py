@@ -1,0 +1,169 @@
+"""Laws of imitation: it learns, resumes bit for bit, stops at a loss that is no number, and loads as it was saved."""
+
+import csv
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from dd import arrays
+from dd.env.pointmass import PointMass
+from dd.model.mixer import Mixer
+from dd.optimizer import AdamW
+from dd.policy import LoadedPolicy
+from dd.schedule.masked import Masked, MaskGIT
+from dd.stage.demos import Demonstrations, Demos
+from dd.stage.expert import Expert
+from dd.stage.train import Diverged, Train
+from tests.stage.working import Killed, Work
+
+TRAIN = Train(
+    demos=Demos(experts=(Expert(env=PointMass()),)),
+    process=Masked(num_bins=8),
+    model=Mixer(num_layers=1, channel_dim=16, channel_hidden_dim=16, token_hidden_dim=8),
+    optimizer=AdamW(learning_rate=3e-3, warmup_steps=5),
+    action_chunk_size=4,
+    epochs=3,
+    batch_size=64,
+    checkpoint_epochs=(2,),
+    seed=1,
+)
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory):
+    """Streams in which the action is a fixed function of the observation, episodes of 20 steps."""
+    folder = tmp_path_factory.mktemp("demos")
+    draw = np.random.default_rng(0)
+    obs = draw.normal(size=(8, 120, 4)).astype(np.float32)
+    action = np.where(obs[..., :2] > 0, 0.8, -0.8).astype(np.float32)
+    done = np.broadcast_to(np.arange(120) % 20 == 19, (8, 120))
+    episode = np.arange(120) // 20 + 6 * np.arange(8)[:, None]
+    data = Demonstrations(
+        obs=obs.reshape(-1, 4),
+        columns=np.arange(4, dtype=np.int32),
+        constant=np.zeros(4, np.float32),
+        action=action,
+        done=done,
+        validation=np.isin(episode, [3, 17, 40]),
+    )
+    arrays.write(folder / "demos.safetensors", data._asdict())
+    return {"demos": folder}
+
+
+@pytest.fixture(scope="module")
+def runner():
+    return TRAIN.build()
+
+
+@pytest.fixture(scope="module")
+def whole(runner, demos, tmp_path_factory):
+    work = Work(tmp_path_factory.mktemp("whole"), demos)
+    return work, runner(TRAIN, work)
+
+
+def metrics(folder):
+    return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+
+
+def test_the_loss_falls_and_the_files_tell_it(whole):
+    work, summary = whole
+    rows = metrics(work.path)
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    losses = [float(row["loss"]) for row in rows]
+    assert losses[2] < losses[0] - 0.05
+    assert summary["loss"] == losses[2]
+    assert float(rows[2]["validation_loss"]) == pytest.approx(losses[2], abs=0.3)
+    # MaskGIT's cosine masks 2 / pi of the tokens on average.
+    assert all(float(row["masked_fraction"]) == pytest.approx(2 / np.pi, abs=0.05) for row in rows)
+    assert all(float(row["gradient_norm"]) > 0 for row in rows)
+    assert [step for step, _ in work.logged] == [1, 2, 3]
+    assert all(metrics["samples_per_second"] > 0 for _, metrics in work.logged)
+
+
+def test_equal_runs_have_equal_files_but_for_timings(whole, runner, demos, tmp_path):
+    work, summary = whole
+    again = Work(tmp_path / "again", demos)
+    assert runner(TRAIN, again) == summary
+    names = {path.name for path in work.path.iterdir() if not path.name.startswith(".")}
+    assert names == {"metrics.csv", "timings.csv", "policy.json", "last.safetensors", "best.safetensors",
+                     "epoch_2.safetensors"}
+    for name in names - {"timings.csv"}:
+        assert (work.path / name).read_bytes() == (again.path / name).read_bytes(), name
+
+
+def test_another_seed_gives_other_parameters_through_the_same_program(whole, runner, demos, tmp_path):
+    step, _, _ = next(iter(runner._programs.values()))
+    compiled = step._cache_size()
+    other = Work(tmp_path / "other", demos)
+    runner(dataclasses.replace(TRAIN, seed=2), other)
+    assert step._cache_size() == compiled == 1
+    assert (other.path / "last.safetensors").read_bytes() != (whole[0].path / "last.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("alive", [0, 1, 2])
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, runner, demos, tmp_path, alive):
+    work = Work(tmp_path / "work", demos, alive=alive)
+    with pytest.raises(Killed):
+        runner(TRAIN, work)
+    resumed = Work(work.path, demos)
+    assert runner(TRAIN, resumed) == whole[1]
+    assert any("goes on after" in line for line in resumed.lines) == (alive > 0)
+    for name in ("last", "best", "epoch_2"):
+        file = f"{name}.safetensors"
+        assert (work.path / file).read_bytes() == (whole[0].path / file).read_bytes(), name
+
+
+def test_a_loss_that_is_no_number_names_epoch_step_and_what_to_try(demos, tmp_path):
+    wild = dataclasses.replace(TRAIN, optimizer=AdamW(learning_rate=1e30, warmup_steps=0, clip_norm=1e30))
+    with pytest.raises(Diverged, match=r"epoch 1, step \d+ of \d+; try a smaller optimizer.learning_rate \(now 1e\+30\)"):
+        wild.build()(wild, Work(tmp_path / "wild", demos))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"batch_size": 5000}, "batch_size=5000 is more than the"), ({"action_chunk_size": 121}, "is more than the 0")],
+)
+def test_data_too_small_is_said(demos, tmp_path, change, message):
+    stage = dataclasses.replace(TRAIN, **change)
+    with pytest.raises(ValueError, match=message):
+        stage.build()(stage, Work(tmp_path / "small", demos))
+
+
+def test_a_saved_policy_gives_the_chunk_of_the_trained_parameters(whole):
+    folder = whole[0].path
+    loaded = LoadedPolicy.read(folder)
+    policy = TRAIN.policy()
+    assert loaded.policy == policy
+    obs, key = jnp.array([0.5, -0.5, 0.1, 0.2]), jax.random.key(3)
+    params = arrays.read(folder / "last.safetensors", jax.eval_shape(policy.create, key))
+    denoise = policy.denoiser(jax.tree.map(jnp.asarray, params), obs[None])
+    state = policy.sample(denoise, MaskGIT(), key[None], policy.prior(key[None]), 5)
+    assert np.array_equal(loaded.action(key, obs, 5), policy.actions(state)[0])
+    assert loaded.action(key, obs, 5).shape == (4, 2)
+    # What was learnt: the first action follows the observation's signs.
+    first = np.stack([loaded.action(jax.random.key(i), obs, 5)[0] for i in range(40)])
+    assert np.mean(first[:, 0] > 0) > 0.8
+    assert np.mean(first[:, 1] < 0) > 0.8
+
+
+def test_an_observation_of_another_shape_is_refused(whole):
+    loaded = LoadedPolicy.read(whole[0].path)
+    with pytest.raises(TypeError, match=r"shape \(5,\) where \(4,\) was trained on"):
+        loaded.action(jax.random.key(0), jnp.zeros(5))
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(whole):
+    work, summary = whole
+    rows = metrics(work.path)
+    lowest = min(rows, key=lambda row: float(row["validation_loss"]))
+    assert summary["best_epoch"] == int(lowest["epoch"])
+    kept = "epoch_2.safetensors" if lowest["epoch"] == "2" else "last.safetensors"
+    if lowest["epoch"] in ("2", "3"):
+        best, same = load_file(work.path / "best.safetensors"), load_file(work.path / kept)
+        assert all(np.array_equal(best[name], same[name]) for name in best)
+    assert json.loads((work.path / "policy.json").read_text())["chunk"] == 4
