@@ -11,7 +11,9 @@ from safetensors import safe_open
 
 
 def _names(tree: Any) -> list[str]:
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    return [
+        jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+    ]
 
 
 def write(path: pathlib.Path, tree: Any, metadata: dict[str, str] | None = None) -> None:

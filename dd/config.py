@@ -25,7 +25,8 @@ from dd.stage.train import Train
 from dd.tracking import MODES, Tracking
 
 _GROUPED = {"demos", "train", "eval", "env", "expert", "model", "optimizer", "schedule", "decode", "wandb", "suites"}
-_SECTIONS = _GROUPED | {"seed", "store", "store_layers", "stale", "device", "suite"}
+SETTINGS = ("store", "store_layers", "stale", "device", "wandb")
+_SECTIONS = _GROUPED | {"seed", "suite", *SETTINGS}
 DEVICES = ("auto", "cpu", "gpu")
 STALE = ("recompute", "keep")
 
@@ -93,7 +94,7 @@ class Builder:
         if "level" not in node:
             return [self._part(node, "env", AbstractEnv)]
         rest = {name: value for name, value in node.items() if name != "level"}
-        envs = [self._part(rest | {"level_name": each}, "env", AbstractEnv) for each in _levels(node["level"], plain)]
+        envs = [self._part(rest | {"level": each}, "env", AbstractEnv) for each in _levels(node["level"], plain)]
         for env in envs:
             env.spec()  # reads the level: one that is missing or damaged is refused before anything runs
         return envs

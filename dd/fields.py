@@ -1,6 +1,7 @@
 """Fields of the configuration dataclasses: leaf or static, their range, and the canonical content that a key hashes.
 
-Every schedule, decode, model, optimizer, env and stage is a frozen dataclass: the object is the configuration. A field is
+Every schedule, decode, model, optimizer, env and stage is a frozen dataclass: the object is the configuration. Each
+field is
 
 - a **leaf**, whose value may differ inside one compiled program (it enters as an array), or
 - **static**, where another value means another program.
@@ -74,7 +75,9 @@ def content(value: Any, *, leaves: bool = True, everything: bool = False) -> Any
             current = getattr(value, item.name)
             if not leaves and item.metadata.get("leaf", False):
                 continue
-            if not everything and (not item.metadata.get("hashed", True) or current == item.metadata.get("since", _UNSET)):
+            if not everything and (
+                not item.metadata.get("hashed", True) or current == item.metadata.get("since", _UNSET)
+            ):
                 continue
             described[item.name] = content(current, leaves=leaves, everything=everything)
         if hasattr(value, "identity"):  # what a path stands for: the digest of the file it leads to
@@ -130,7 +133,7 @@ def _leaves_held(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def bind(value: Any, arrays: Mapping[str, Any], prefix: str = "") -> Any:
-    """A view of `value` whose leaves read from `arrays` (dotted name -> traced scalar), for use inside a compiled program."""
+    """A view of `value` whose leaves read from `arrays` (dotted name -> traced scalar), inside a compiled program."""
     bound = copy.copy(value)
     for item in dataclasses.fields(value):
         name = f"{prefix}{item.name}"

@@ -33,8 +33,10 @@ class Cosine(AbstractLearningRate):
     lr_min: float = fields.field(0.0, ge=0.0)
 
     def create(self, peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
-        """See the base class; optax counts the warm-up among the decay steps, so that the minimum falls on `total_steps`."""
-        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup_steps, max(total_steps, warmup_steps + 1), self.lr_min)
+        """See the base class; optax counts the warm-up among the decay steps: the minimum falls on `total_steps`."""
+        return optax.warmup_cosine_decay_schedule(
+            0.0, peak, warmup_steps, max(total_steps, warmup_steps + 1), self.lr_min
+        )
 
 
 @fields.configuration

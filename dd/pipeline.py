@@ -351,22 +351,22 @@ def _told(summary: dict[str, Any]) -> str:
 
 
 def _modules(stage: Any) -> set[str]:
-    """The modules of a stage and of the configurations in it, without those of its upstream stages."""
-    found = {type(stage).__module__}
-    upstream = {id(each) for each in stage.upstream()}
-    for item in dataclasses.fields(stage):
-        value = getattr(stage, item.name)
-        if dataclasses.is_dataclass(value) and id(value) not in upstream:
-            found |= _configurations(value)
-    return found
+    """The modules that define a stage and the configurations in it, those inside its upstream stages included.
+
+    An evaluation runs the world that its policy's demonstrations come from. That the world's code is part of the
+    experts' source too is not enough: an expert of a read-only layer is kept, whatever its age.
+    """
+    return {type(stage).__module__} | _configurations(stage)
 
 
 def _configurations(value: Any) -> set[str]:
-    found = {type(value).__module__}
-    for item in dataclasses.fields(value):
-        current = getattr(value, item.name)
-        found |= _configurations(current) if dataclasses.is_dataclass(current) else set()
-    return found
+    """The modules of the configurations in `value` that are no stages."""
+    if isinstance(value, tuple):
+        return {name for each in value for name in _configurations(each)}
+    if not dataclasses.is_dataclass(value):
+        return set()
+    held = {name for item in dataclasses.fields(value) for name in _configurations(getattr(value, item.name))}
+    return held if hasattr(value, "upstream") else held | {type(value).__module__}
 
 
 @functools.cache

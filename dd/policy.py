@@ -66,7 +66,7 @@ class Policy:
         num_flow_steps: int | Int[Array, ""],
         first_step: int | Int[Array, ""] = 0,
     ) -> State:
-        """The sampling loop: `num_flow_steps` reverse steps over [0, 1], from any state at time first_step / num_flow_steps.
+        """The sampling loop: n = `num_flow_steps` reverse steps over [0, 1], from any state at time first_step / n.
 
         Step k goes from t = k / n to (k + 1) / n:
 
@@ -161,7 +161,7 @@ class LoadedPolicy:
 
     @classmethod
     def read(cls, folder: pathlib.Path, checkpoint: str = "last") -> "LoadedPolicy":
-        """The policy of a training's result folder; `checkpoint` is last, best, or `epoch_<n>` where that one was kept."""
+        """The policy of a training's folder; `checkpoint` is last, best, or `epoch_<n>` where that one was kept."""
         policy = _described_policy(json.loads((folder / "policy.json").read_text()))
         like = jax.eval_shape(policy.create, jax.random.key(0))
         read = arrays.read(folder / f"{checkpoint}.safetensors", like)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,13 +56,13 @@ def _pick(choose: Bool[Array, " b"], new: PyTree[Array], old: PyTree[Array]) -> 
 class Rollout:
     """The static part of an evaluation; `__call__` is what gets compiled.
 
-    Protocol (arXiv 2506.07339, its public benchmark): at reset a chunk A is sampled naively. At every boundary, the first
-    included, a chunk B is sampled from the current observation, conditioned on A. A[:d] is executed, then B[d:s]. Then A is
-    B[s:] followed by s zero actions.
+    Protocol (arXiv 2506.07339, its public benchmark): at reset a chunk A is sampled naively. At every boundary, the
+    first included, a chunk B is sampled from the current observation, conditioned on A. A[:d] is executed, then B[d:s].
+    Then A is B[s:] followed by s zero actions.
 
-    Episodes are numbered 0..n-1 and each is run once to its end, so short ones are not favoured. A slot whose episode is
-    over takes the next number at its chunk boundary. Environment noise is keyed by (evaluation seed, level, episode, step),
-    the policy's by (policy seed, episode, step): slots, batch and the other episodes never enter.
+    Episodes are numbered 0..n-1 and each is run once to its end, so short ones are not favoured. A slot whose episode
+    is over takes the next number at its chunk boundary. Environment noise is keyed by (evaluation seed, level, episode,
+    step), the policy's by (policy seed, episode, step): slots, batch and the other episodes never enter.
 
     Attributes:
         env: the world; its level is an argument.
@@ -85,8 +85,8 @@ class Rollout:
         Args:
             params: the policy's parameters.
             level: the level's arrays.
-            leaves: `inference_delay`, `execute_horizon`, `env_seed`, `policy_seed`, `level_id` (scalars), and the leaves of
-                the decode and the sampler under `decode.` and `sampler.`.
+            leaves: `inference_delay`, `execute_horizon`, `env_seed`, `policy_seed`, `level_id` (scalars), and the
+                leaves of the decode and the sampler under `decode.` and `sampler.`.
         """
         n, b = self.num_evals, min(self.slots, self.num_evals)
         streams = _Streams.of(leaves)
@@ -143,7 +143,7 @@ class Rollout:
         streams: "_Streams",
         loop: _Loop,
     ) -> _Loop:
-        """Sample a chunk for every slot and execute s steps of it; slots whose episode ends stand still until the boundary."""
+        """Sample a chunk for every slot and execute s steps; slots whose episode ends stand still till the boundary."""
         decode, sampler = fields.bind(self.decode, leaves, "decode."), fields.bind(self.sampler, leaves, "sampler.")
         d, s = leaves["inference_delay"], leaves["execute_horizon"]
         before = loop.slots.chunk
@@ -164,9 +164,7 @@ class Rollout:
         shifted = jnp.where((index + s < self.policy.chunk)[:, None], jnp.roll(after, -s, axis=1), 0.0)
         return loop._replace(slots=loop.slots._replace(chunk=shifted))
 
-    def _step(
-        self, level: PyTree[Array], streams: "_Streams", loop: _Loop, action: Float[Array, "b a"]
-    ) -> _Loop:
+    def _step(self, level: PyTree[Array], streams: "_Streams", loop: _Loop, action: Float[Array, "b a"]) -> _Loop:
         slots, n = loop.slots, self.num_evals
         running = slots.episode < n
         keys = streams.env(slots.episode, slots.step)
@@ -186,9 +184,7 @@ class Rollout:
         state = _pick(running, state, slots.state)
         return loop._replace(slots=slots._replace(episode=episode, step=step, state=state, total=total), done=done)
 
-    def _refill(
-        self, level: PyTree[Array], streams: "_Streams", opening: Float[Array, "n h a"], loop: _Loop
-    ) -> _Loop:
+    def _refill(self, level: PyTree[Array], streams: "_Streams", opening: Float[Array, "n h a"], loop: _Loop) -> _Loop:
         """Give the next numbers to the slots that wait."""
         idle = loop.slots.episode >= self.num_evals
         number = jnp.minimum(loop.next_episode + jnp.cumsum(idle) - 1, self.num_evals).astype(jnp.int32)

@@ -21,7 +21,12 @@ def names(stages: Sequence[Eval]) -> list[str]:
             if _is_arm(path):
                 swept.setdefault(f"{stage.method} {path}", set()).add(str(value))
     return [
-        " ".join([stage.method, *(_said(path, one[path]) for path in one if len(swept.get(f"{stage.method} {path}", "")) > 1)])
+        " ".join(
+            [
+                stage.method,
+                *(_said(path, one[path]) for path in one if len(swept.get(f"{stage.method} {path}", "")) > 1),
+            ]
+        )
         for stage, one in zip(stages, described, strict=True)
     ]
 

@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 
 from analysis import plots, results, tables
 from dd import config, pipeline, progress
+from dd.errors import UserError
 from dd.stage.eval import Eval
 from dd.store import Result, Store
 from launch import arms
-
 
 _WRITE_EVERY = 2.0  # seconds between two writings of results.csv while rows finish
 
@@ -37,6 +37,7 @@ def execute(configs: Sequence[DictConfig], folder: pathlib.Path) -> dict[str, di
     begin = time.monotonic()
     builder = config.Builder()
     rows = [run for each in configs for run in builder.build(each)]
+    _require_one_setting(configs)
     settings = config.settings(configs[0])
     store = Store.open(settings.store, settings.store_layers)
     plan = pipeline.Plan(rows, store, keep_stale=settings.keep_stale)
@@ -55,6 +56,12 @@ def execute(configs: Sequence[DictConfig], folder: pathlib.Path) -> dict[str, di
         _tell(outcome.failures.values())
         raise SweepFailedError
     return {key: result.manifest["summary"] for key, result in outcome.results.items()}
+
+
+def _require_one_setting(configs: Sequence[DictConfig]) -> None:
+    for name in config.SETTINGS:
+        if any(each[name] != configs[0][name] for each in configs):
+            raise UserError(f"{name}: holds for a whole sweep; give it one value, or run one command for each")
 
 
 def _use_compile_cache(store: Store) -> None:
@@ -90,7 +97,8 @@ class _Table:
         )
 
     def _write(self) -> None:
-        results.write_results(self.rows, self.folder)
+        order = {key: place for place, key in enumerate(self.names)}  # whatever was done before, and ran first
+        results.write_results(sorted(self.rows, key=lambda each: order[each["key"]]), self.folder)
         self.written = time.monotonic()
 
 
@@ -118,6 +126,8 @@ def row(stage: Eval, result: Result, arm: str) -> dict[str, Any]:
 def _link_latest(folder: pathlib.Path) -> None:
     """Point `latest` beside the sweep's folder at it."""
     link, partial = folder.parent / "latest", folder.parent / f".latest-{os.getpid()}"
+    if link.exists() and not link.is_symlink():  # something of the user's own, in a folder of his own
+        return
     partial.symlink_to(folder.name, target_is_directory=True)
     os.replace(partial, link)
 
@@ -125,7 +135,9 @@ def _link_latest(folder: pathlib.Path) -> None:
 def _tell(failures: Any) -> None:
     failures = list(failures)
     failed = [each for each in failures if each.log is not None]
-    progress.say(f"\n{len(failed)} failed, {len(failures) - len(failed)} blocked by them; the same command runs only these:")
+    progress.say(
+        f"\n{len(failed)} failed, {len(failures) - len(failed)} blocked by them; the same command runs only these:"
+    )
     for each in failures:
         where = f" (traceback: {each.log})" if each.log else ""
         progress.say(f"  {each.stage.kind} {each.stage.label}: {each.reason}{where}")

@@ -24,7 +24,7 @@ def test_the_rate_rises_linearly_to_its_peak_at_the_end_of_the_warm_up(schedule,
 
 
 def test_constant_stays_and_cosine_falls_to_its_minimum_on_the_last_step():
-    """Not warm-up steps earlier, where the public code has it; half-way down in the middle of what follows the warm-up."""
+    """Not warm-up steps earlier, as in the public code; half-way down in the middle of what follows the warm-up."""
     assert rates(Constant(), 3e-4, 40, 200)[40:] == pytest.approx(3e-4)
     found = rates(Cosine(lr_min=1e-5), 3e-4, 40, 200)
     assert found[200] == pytest.approx(1e-5, rel=1e-4)
@@ -61,7 +61,7 @@ def test_gradients_are_clipped_by_their_global_norm():
 
 
 def test_weight_decay_is_decoupled_from_the_gradient():
-    """Without a gradient a weight shrinks by (1 - rate x decay) a step; with one Adam's first step adds the rate's size."""
+    """Without a gradient a weight shrinks by 1 - rate x decay a step; Adam's first step adds the rate's size."""
     optimizer = AdamW(learning_rate=0.1, weight_decay=0.5, warmup_steps=0, clip_norm=1e9)
     still, _ = steps(optimizer, [jnp.zeros(1)] * 3, jnp.ones(1))
     assert float(still[0]) == pytest.approx(0.95**3)

@@ -90,7 +90,7 @@ class Recording(AbstractSampler):
 
 @pytest.mark.parametrize(("n", "first_step"), [(1, 0), (3, 0), (7, 0), (7, 4)])
 def test_times_run_from_0_to_exactly_1_and_the_network_is_told(n, first_step):
-    """Step k: t = k / n, t_next = (k + 1) / n; the last is 1.0 bit for bit, whatever n, and so are the meeting points."""
+    """Step k: t = k / n, t_next = (k + 1) / n; the last is 1.0 bit for bit, whatever n."""
     policy = Policy(tiny.Times(), POLICY.model, tiny.WORLD.spec(), 8)
 
     @jax.jit
@@ -143,5 +143,7 @@ def test_a_loaded_policy_refuses_what_it_can_not_answer(folder):
 
 def test_encoding_actions_and_decoding_states_meet_at_bin_centres():
     tokens = jax.random.randint(KEYS[0], (3, 8, 2), 0, 8)
-    state = jax.vmap(lambda x: POLICY.process.impose(POLICY.process.prior(KEYS[0], 8, 2), x, jnp.ones((8, 1), bool)))(tokens)
+    state = jax.vmap(lambda x: POLICY.process.impose(POLICY.process.prior(KEYS[0], 8, 2), x, jnp.ones((8, 1), bool)))(
+        tokens
+    )
     assert (POLICY.encode(POLICY.actions(state)) == tokens).all()

@@ -34,12 +34,13 @@ class Tracked(PointMass):
 
 
 WORLD = Tracked(speed=0.4, radius=0.4, hold=2)
+LEVEL_ID, DECODE = WORLD.level_id(), Realtime()
 POLICY = dataclasses.replace(tiny.policy(chunk=H), spec=WORLD.spec())
 PAIRS = [(d, s) for d in range(4) for s in range(max(1, d), H - d + 1)]
 SOME = [(0, 1), (0, 6), (1, 2), (2, 4), (3, 3)]
 
 
-def leaves(d, s, *, n=3, strength=0.05, env_seed=0, policy_seed=0, level_id=WORLD.level_id(), **sampler):
+def leaves(d, s, *, n=3, strength=0.05, env_seed=0, policy_seed=0, level_id=LEVEL_ID, **sampler):
     numbers = {
         "inference_delay": d,
         "execute_horizon": s,
@@ -53,12 +54,12 @@ def leaves(d, s, *, n=3, strength=0.05, env_seed=0, policy_seed=0, level_id=WORL
 
 
 @functools.cache
-def program(slots, num_evals=EPISODES, decode=Realtime()):
+def program(slots, num_evals=EPISODES, decode=DECODE):
     return jax.jit(Rollout(WORLD, POLICY, decode, MaskGIT(), num_evals, slots).__call__)
 
 
 def run(params, numbers, **which):
-    return jax.device_get(program(**which)(params, WORLD.level(), numbers))
+    return jax.device_get(program(**which)(params, WORLD.load(), numbers))
 
 
 def same(a, b):
@@ -79,7 +80,7 @@ def still(params):
 @jax.jit
 def _begin(params, numbers, episode):
     """Reset, and the naive chunk A."""
-    streams, level = _Streams.of(numbers), WORLD.level()
+    streams, level = _Streams.of(numbers), WORLD.load()
     state = WORLD.reset(level, streams.reset(episode[None])[0])
     numbered = {name.removeprefix("decode."): x for name, x in numbers.items() if name == "decode.num_flow_steps"}
     decode = fields.bind(Naive(), numbered)
@@ -94,7 +95,7 @@ def _next_chunk(params, numbers, state, before, episode, step):
     """Chunk B from the current observation, conditioned on A."""
     decode, sampler = fields.bind(Realtime(), numbers, "decode."), fields.bind(MaskGIT(), numbers, "sampler.")
     prefix = Prefix(before[None], numbers["inference_delay"], numbers["execute_horizon"])
-    obs = WORLD.observe(WORLD.level(), state)[None]
+    obs = WORLD.observe(WORLD.load(), state)[None]
     keys = _Streams.of(numbers).policy(episode[None], step[None])
     return decode.chunk(POLICY, sampler, params, keys, obs, prefix)[0]
 
@@ -102,7 +103,7 @@ def _next_chunk(params, numbers, state, before, episode, step):
 @jax.jit
 def _env_step(numbers, state, action, episode, step):
     key = _Streams.of(numbers).env(episode[None], step[None])[0]
-    return WORLD.step(WORLD.level(), state, action, key)
+    return WORLD.step(WORLD.load(), state, action, key)
 
 
 def one_episode(params, d, s, episode):
@@ -152,6 +153,15 @@ def test_one_compiled_program_serves_the_whole_grid(params):
     returns = {run(params, numbers, slots=3).return_.tobytes() for numbers in grid}
     assert program(slots=3)._cache_size() == 1
     assert len(returns) == len(grid)
+
+
+def test_a_cell_of_the_grid_equals_itself_compiled_alone(params):
+    """d, s and all other numbers as constants of the program, the way one would write it for one cell."""
+    numbers = leaves(2, 4)
+    alone = jax.jit(
+        lambda params: Rollout(WORLD, POLICY, Realtime(), MaskGIT(), EPISODES, 3)(params, WORLD.load(), numbers)
+    )
+    assert same(jax.device_get(alone(params)), run(params, numbers, slots=3))
 
 
 def test_policies_that_act_alike_see_the_same_episodes(still):

@@ -93,9 +93,7 @@ def store(filled, tmp_path):
 
 def content(folder):
     """Names and bytes of everything below a folder."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def refused(command, store, *arguments):
@@ -176,6 +174,8 @@ WRONG = {
     "wrong device": (["device=tpu"], ["device=tpu", "auto or cpu or gpu", "device=auto"]),
     "wrong stale": (["stale=maybe"], ["stale=maybe", "recompute or keep", "stale=recompute"]),
     "wrong wandb mode": (["wandb.mode=onlin"], ["wandb.mode=onlin", "offline or online or disabled"]),
+    "setting in a sweep": (["stale=keep,recompute"], ["stale:", "one value"]),
+    "setting of a group in a sweep": (["wandb.project=a,b"], ["wandb:", "one value"]),
     "layer that is not there": (["store_layers=[/nowhere]"], ["/nowhere is no folder", "name stores that exist"]),
     "text for layers": (["store_layers=/nowhere"], ["store_layers=/nowhere", "store_layers=[/lab/store]"]),
     "number for a store": (["store=3"], ["store=3", "outputs/store"]),
@@ -320,6 +320,21 @@ def test_m_stands_anywhere(command, store, where):
     assert list(pathlib.Path("outputs/rtc").glob("*-*/delay_curve.png"))
 
 
+def test_rows_stand_in_the_order_asked_for_whatever_was_done_before(command, store):
+    code, _, _ = command(*TINY, f"store={store}", "seed=1,0", "decode=realtime,naive", "hydra.sweep.dir=out")
+    lines = pathlib.Path("out/results.csv").read_text().splitlines()
+    rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
+    asked = [("1", "realtime"), ("1", "naive"), ("0", "realtime"), ("0", "naive")]
+    assert (code, [(each["seed"], each["method"]) for each in rows]) == (0, asked)
+
+
+def test_what_a_user_calls_latest_is_left_alone(command, store):
+    pathlib.Path("mine/latest").mkdir(parents=True)
+    assert command(*TINY, f"store={store}", "hydra.sweep.dir=mine/one")[0] == 0
+    assert not pathlib.Path("mine/latest").is_symlink()
+    assert sorted(path.name for path in pathlib.Path("mine").iterdir()) == ["latest", "one"]
+
+
 def test_stock_launcher_runs_each_job_alone(command, store):
     code, out, error = command(*TINY, f"store={store}", "hydra/launcher=basic", "seed=0,1")
     assert (code, error) == (0, "")
@@ -338,7 +353,7 @@ def test_a_row_that_fails_ends_the_command_with_one(command, store, monkeypatch)
     code, out, error = command(*TINY, f"store={store}", "eval.inference_delay=0,1")
     assert (code, error) == (1, "")
     assert "1 failed, 0 blocked" in out
-    (log,) = pathlib.Path("outputs").glob("run/*/failures/*.txt")
+    (log,) = pathlib.Path("outputs").glob("run/*-*/failures/*.txt")
     assert "not today" in log.read_text()
 
 

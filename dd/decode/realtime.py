@@ -15,9 +15,9 @@ from dd.tokens import Bins
 class Realtime(AbstractDecode):
     r"""Real-time chunking over tokens: the first d entries imposed, the overlap after them pulled toward the prefix.
 
-    The logit of bin v at entry h, dimension a is lowered by strength w_h (c_v - y_h)^2 / (2 sigma^2), with c_v the bin's
-    centre, y_h the prefix's action and w_h the prefix weights of real-time chunking (arXiv 2506.07339, eq. 5). This is
-    the token form of its soft mask: a product of the policy's distribution and a Gaussian around the previous plan.
+    The logit of bin v at entry h, dimension a is lowered by strength w_h (c_v - y_h)^2 / (2 sigma^2), with c_v the
+    bin's centre, y_h the prefix's action and w_h the prefix weights of real-time chunking (arXiv 2506.07339, eq. 5).
+    This is the token form of its soft mask: the policy's distribution times a Gaussian around the previous plan.
     Strength 0 is `hard_masking`; so is a chunk without overlap (s = H - d).
     """
 

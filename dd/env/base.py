@@ -61,7 +61,7 @@ class AbstractEnv(abc.ABC):
         """Shapes, ranges and episode length; equal for all levels of one `program()`."""
 
     @abc.abstractmethod
-    def level(self) -> PyTree[Array]:
+    def load(self) -> PyTree[Array]:
         """The level as arrays, an argument of compiled programs."""
 
     @abc.abstractmethod

@@ -16,8 +16,24 @@ from dd.errors import UserError
 WALLS = 4
 """Polygons 0..3 of every level are the floor, the side walls and the ceiling."""
 
-_BOOLS = {"active", "motor_on", "motor_has_joint_limits", "is_fixed_joint", "motor_auto"}
-_INTS = {"n_vertices", "collision_mode", "a_index", "b_index", "object_index", "role", "motor_binding", "thruster_binding"}
+_SHAPE = (
+    *("position", "velocity", "rotation", "angular_velocity", "inverse_mass", "inverse_inertia", "density", "friction"),
+    *("restitution", "collision_mode", "active", "n_vertices", "vertices", "radius", "role"),
+)
+_FIELDS = {
+    "polygon": _SHAPE,
+    "circle": _SHAPE,
+    "joint": (
+        *("a_index", "b_index", "a_relative_pos", "b_relative_pos", "active", "is_fixed_joint", "rotation"),
+        *("motor_on", "motor_speed", "motor_power", "motor_binding"),
+        *("motor_has_joint_limits", "min_rotation", "max_rotation"),
+        *("global_position", "acc_impulse", "acc_r_impulse"),
+    ),
+    "thruster": ("object_index", "relative_position", "rotation", "power", "active", "thruster_binding", "global_position"),
+}
+_POINTERS = {"a_index", "b_index", "object_index", "motor_binding", "thruster_binding"}
+_BOOLS = {"active", "motor_on", "motor_has_joint_limits", "is_fixed_joint"}
+_INTS = {"n_vertices", "collision_mode", "role"} | _POINTERS
 
 
 class Sizes(NamedTuple):
@@ -131,7 +147,7 @@ def _read(file: pathlib.Path, digest: str) -> Level:
     try:
         described = json.loads(file.read_text())
         state, sizes = described["env_state"], described["static_env_params"]
-        kinds = {kind: _stack(state[kind], sizes[f"num_{kind}s"]) for kind in ("polygon", "circle", "joint", "thruster")}
+        kinds = {kind: _stack(state[kind], names, sizes[f"num_{kind}s"]) for kind, names in _FIELDS.items()}
         level = Level(
             **kinds, motor_bindings=sizes["num_motor_bindings"], thruster_bindings=sizes["num_thruster_bindings"]
         )
@@ -142,11 +158,15 @@ def _read(file: pathlib.Path, digest: str) -> Level:
     return level
 
 
-def _stack(entities: list[dict[str, Any]], count: int) -> dict[str, np.ndarray]:
+def _stack(entities: list[dict[str, Any]], names: tuple[str, ...], count: int) -> dict[str, np.ndarray]:
     if len(entities) != count:
         raise ValueError(f"{len(entities)} entities where the file says {count}")
-    names = [name for name in entities[0] if name != "highlighted"]
-    return {name: np.array([_plain(each[name]) for each in entities], _dtype(name)) for name in names}
+    stacked = {name: np.array([_plain(each[name]) for each in entities], _dtype(name)) for name in names}
+    if not all(np.isfinite(values).all() for values in stacked.values()):
+        raise ValueError("a number that is not finite")
+    # Inactive joints and thrusters of kinetix-env's own levels point anywhere.
+    pointers = {name: values * stacked["active"] for name, values in stacked.items() if name in _POINTERS}
+    return stacked | pointers
 
 
 def _plain(value: Any) -> Any:
@@ -160,10 +180,16 @@ def _dtype(name: str) -> type:
 
 def _check(level: Level) -> None:
     sizes = level.sizes
-    shapes = sizes.polygon + sizes.circle
-    for kind, name in ((level.joint, "a_index"), (level.joint, "b_index"), (level.thruster, "object_index")):
-        if not ((kind[name] >= 0) & (kind[name] < shapes)).all():
-            raise ValueError(f"{name} outside 0..{shapes - 1}")
+    ranges = (
+        (level.joint, "a_index", sizes.polygon + sizes.circle),
+        (level.joint, "b_index", sizes.polygon + sizes.circle),
+        (level.thruster, "object_index", sizes.polygon + sizes.circle),
+        (level.joint, "motor_binding", level.motor_bindings),
+        (level.thruster, "thruster_binding", level.thruster_bindings),
+    )
+    for kind, name, end in ranges:
+        if not ((kind[name] >= 0) & (kind[name] < end)).all():
+            raise ValueError(f"{name} outside 0..{end - 1}")
     if sizes.polygon <= WALLS or not level.polygon["active"][:WALLS].all():
         raise ValueError(f"the first {WALLS} polygons must be the floor, walls and ceiling")
     for kind in (level.polygon, level.circle):
@@ -198,13 +224,6 @@ def cut(level: Level, kept: Kept) -> Level:
     for kind, name in (("joint", "a_index"), ("joint", "b_index"), ("thruster", "object_index")):
         kinds[kind][name] = np.maximum(moved[kinds[kind][name]], 0)  # an inactive joint may point at a shape left out
     return dataclasses.replace(level, **kinds)
-
-
-def renamed(level: Level, kept: Kept, pair: tuple[int, int] | None) -> tuple[int, int] | None:
-    """A pair of shapes of the uncut level by its indices in the cut one; None where one of them is not kept."""
-    if pair is None or min(found := _moved(level, kept)[list(pair)].tolist()) < 0:
-        return None
-    return tuple(found)
 
 
 def _moved(level: Level, kept: Kept) -> np.ndarray:

@@ -58,7 +58,7 @@ class PointMass(AbstractEnv):
         obs = jax.ShapeDtypeStruct((4,), jnp.float32)
         return Spec(obs=obs, action_low=(-1.0, -1.0), action_high=(1.0, 1.0), max_steps=self.max_steps)
 
-    def level(self) -> Level:
+    def load(self) -> Level:
         """What may differ inside one compiled program: speed, radius and noise."""
         return {name: jnp.float32(getattr(self, name)) for name in ("speed", "radius", "action_noise")}
 

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax2d.sim_state import SimState
 from jaxtyping import Array, Float, Int
 
 from dd.env.level import WALLS, Kept, Level, whole
-from dd.env.scene import Bodies
 
 MOVING = 7
 """Numbers of a shape that change as it moves: position (2), velocity (2), tanh(angular velocity / 10), sin, cos."""
@@ -21,7 +21,7 @@ class Observation(NamedTuple):
 
     Attributes:
         still: the observation at the start; what never changes is taken from it.
-        source: index into the kept shapes' moving numbers, [polygons + circles, MOVING] flattened; -1 where nothing moves.
+        source: index into the kept shapes' moving numbers, [polygons + circles, MOVING] flattened; -1 for what is still.
     """
 
     still: Float[Array, "o"] | Float[np.ndarray, "o"]
@@ -33,21 +33,21 @@ def width(level: Level) -> int:
     return observation(level, whole(level), 0.0).still.size
 
 
-def render(observation: Observation, bodies: Bodies) -> Float[Array, "o"]:
+def render(observation: Observation, sim: SimState) -> Float[Array, "o"]:
     """The observation of a state."""
-    moving = jnp.concatenate(
-        [
-            bodies.position,
-            bodies.velocity,
-            jnp.stack([jnp.tanh(bodies.spin / 10), jnp.sin(bodies.angle), jnp.cos(bodies.angle)]),
-        ]
-    )
-    numbers = jnp.nan_to_num(jnp.clip(moving.T.ravel(), -10, 10))
+    moving = [
+        jnp.column_stack(
+            [shape.position, shape.velocity, jnp.tanh(shape.angular_velocity / 10), jnp.sin(shape.rotation),
+             jnp.cos(shape.rotation)]
+        )
+        for shape in (sim.polygon, sim.circle)
+    ]
+    numbers = jnp.nan_to_num(jnp.clip(jnp.concatenate(moving).ravel(), -10, 10))
     return jnp.where(observation.source < 0, observation.still, numbers[observation.source])
 
 
 def observation(level: Level, kept: Kept, gravity: float) -> Observation:
-    """The layout of kinetix's `make_render_symbolic`: polygons without walls and ceiling, circles, joints, thrusters, gravity.
+    """The layout of kinetix's `make_render_symbolic`: polygons (not walls, ceiling), circles, joints, thrusters, gravity.
 
     Args:
         level: uncut.
@@ -60,10 +60,10 @@ def observation(level: Level, kept: Kept, gravity: float) -> Observation:
     source = np.full(still.shape, -1, np.int32)
     for slot, index in enumerate(kept.polygon):
         if index in shown and level.polygon["active"][index]:
-            _point(source, np.searchsorted(shown, index) * _POLYGON, slot)
+            _point(source, int(np.searchsorted(shown, index)) * _POLYGON, slot)
     for slot, index in enumerate(kept.circle):
         if level.circle["active"][index]:
-            _point(source, len(shown) * _POLYGON + index * _CIRCLE, len(kept.polygon) + slot)
+            _point(source, len(shown) * _POLYGON + int(index) * _CIRCLE, len(kept.polygon) + slot)
     return Observation(np.nan_to_num(np.clip(still, -10, 10)).astype(np.float32), source)
 
 

@@ -1,7 +1,8 @@
 """What a corruption process and its sampler must offer.
 
-The process (how data are corrupted, what the network is asked, what it loses) is part of a training's key. The sampler (how
-one reverse step is taken) belongs to the decode: training never sees it. Time t is in [0, 1], t = 0 the prior, t = 1 data.
+The process (how data are corrupted, what the network is asked, what it loses) is part of a training's key. The sampler
+(how one reverse step is taken) belongs to the decode: training never sees it. Time t is in [0, 1], t = 0 is the prior,
+t = 1 is data.
 """
 
 import abc
@@ -66,7 +67,7 @@ class AbstractTokenProcess(AbstractProcess):
 
     @abc.abstractmethod
     def impose(self, state: State, x: Array, where: Bool[Array, "h 1"]) -> State:
-        """Fix the entries `where` to the tokens of x [h, a]: known from now on, never redrawn, not counted as predicted."""
+        """Fix the entries `where` to the tokens of x [h, a]: known from now on, never redrawn, not counted."""
 
 
 class AbstractSampler(abc.ABC):
@@ -82,7 +83,7 @@ class AbstractSampler(abc.ABC):
         t: Float[Array, ""],
         t_next: Float[Array, ""],
     ) -> State:
-        """One chunk's state from time t to t_next, given the network's prediction for it; t_next = 1 finishes the chunk."""
+        """One chunk's state from time t to t_next, given the network's prediction; t_next = 1 finishes the chunk."""
 
     def network_evaluations(self, num_flow_steps: int) -> int:
         """Passes through the network that a chunk of `num_flow_steps` reverse steps takes."""

@@ -34,9 +34,9 @@ class MaskGIT(AbstractSampler):
     r"""Commit the most confident tokens first (MaskGIT, arXiv 2202.04200, sec. 3.2 and its reference implementation).
 
     In the step from t to t' every masked entry draws a token x ~ softmax(logits / token_temperature). Its confidence is
-    log p(x) + choice_temperature (1 - t') g with g ~ Gumbel(0, 1): log-probabilities compare across entries, the noise is
-    annealed to 0 with the last step, the highest are committed. floor(gamma(t') total) entries stay masked, at least one is
-    committed in every step, and none stays masked at t' = 1. Committed and imposed entries are never redrawn.
+    log p(x) + choice_temperature (1 - t') g with g ~ Gumbel(0, 1): log-probabilities compare across entries, the noise
+    is annealed to 0 with the last step, the highest are committed. floor(gamma(t') total) entries stay masked, at least
+    one is committed in every step, and none stays masked at t' = 1. Committed and imposed entries are never redrawn.
     """
 
     decode_schedule: AbstractRatio = fields.field(Cosine())
@@ -114,7 +114,7 @@ class Masked(AbstractTokenProcess):
     def corrupt(
         self, key: Key[Array, ""], tokens: Int[Array, "b h a"], t: Float[Array, " b"]
     ) -> tuple[Int[Array, "b h a"], Bool[Array, "b h a"]]:
-        """Tokens with the drawn ones masked, and which were drawn (`no_mask_token_prob` of these are shown in clear)."""
+        """Tokens with the drawn ones masked, and which were drawn (a share of these is shown in clear)."""
         draw_key, show_key = jax.random.split(key)
         length = tokens.shape[1] * tokens.shape[2]
         count = jnp.maximum(1, jnp.round(self.train_mask_schedule(t) * length)).astype(jnp.int32)

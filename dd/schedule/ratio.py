@@ -18,7 +18,7 @@ class AbstractRatio(abc.ABC):
 
 @fields.configuration
 class Cosine(AbstractRatio):
-    """gamma(t) = cos(pi t / 2), mean 2/pi: most training inputs are mostly masked (MaskGIT, arXiv 2202.04200, sec. 3.3)."""
+    """gamma(t) = cos(pi t / 2), mean 2/pi: most inputs are mostly masked (MaskGIT, arXiv 2202.04200, sec. 3.3)."""
 
     def __call__(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
         """gamma(t)."""

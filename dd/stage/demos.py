@@ -22,7 +22,7 @@ _BLOCK = 64  # env steps per call of the compiled program
 _CHOICE, _ACTION, _ENV = range(3)  # what a key is drawn for
 
 
-class NoExpert(Exception):
+class NoExpertError(Exception):
     """No checkpoint is good enough to demonstrate."""
 
 
@@ -118,7 +118,7 @@ class Demos(AbstractStage):
         """One checkpoint per expert that has a good enough one, and their solve rates.
 
         Raises:
-            NoExpert: when none has.
+            NoExpertError: when none has.
         """
         chosen = []
         for number, expert in enumerate(experts):
@@ -128,7 +128,7 @@ class Demos(AbstractStage):
                 chosen.append((expert, int(draw.choice(good))))
         if not chosen:
             best = max(float(np.max(expert.solve_rates)) for expert in experts)
-            raise NoExpert(
+            raise NoExpertError(
                 f"no expert of {self.env.name} solves {self.min_solve_rate:g} of its episodes (best {best:.2f}); "
                 "train one for longer (expert.total_steps) or lower demos.min_solve_rate"
             )
@@ -137,7 +137,7 @@ class Demos(AbstractStage):
     def play(self, programs: tuple[Any, Any], mixture: checkpoints.Mixture, work: Work) -> dict[str, np.ndarray]:
         """Act for the wanted number of transitions; arrays [e, t, ...]."""
         steps = max(math.ceil(self.num_transitions / self.num_envs), 1)
-        level, key = self.env.level(), jax.random.key(self.seed)
+        level, key = self.env.load(), jax.random.key(self.seed)
         key = jax.random.fold_in(key, self.env.level_id())
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.num_envs))
         arguments = (level, jax.tree.map(jnp.asarray, mixture), keys)

@@ -69,7 +69,7 @@ class Eval(AbstractStage):
 
         def run(stage: Eval, work: Work) -> dict[str, Any]:
             params = LoadedPolicy.read(work.result(stage.policy)).params
-            episodes = rollout(params, stage.policy.demos.env.level(), stage.leaves())
+            episodes = rollout(params, stage.policy.demos.env.load(), stage.leaves())
             return stage.write(work.path, jax.device_get(episodes))
 
         return run

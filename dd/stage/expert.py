@@ -63,7 +63,7 @@ class Expert(AbstractStage):
         programs = compile_programs(self.env, self.ppo)
 
         def runner(stage: "Expert", work: Work) -> dict[str, Any]:
-            level = stage.env.level()
+            level = stage.env.load()
             varies = programs.probe(level, jax.random.key(stage.env.level_id()))
             return Run(stage, work, programs, level, probe.padded(np.asarray(varies))).complete()
 

@@ -24,10 +24,10 @@ from dd.stage.base import AbstractStage, Runner, Work
 from dd.stage.demos import Demonstrations, Demos
 
 _RESUME = ".resume.safetensors"
-_CHECK_EVERY = 50  # steps between looks at the loss: a look waits for the device
+_STEPS_PER_CALL = 32
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The loss is no longer a number."""
 
 
@@ -110,17 +110,20 @@ class _Trainer:
         """The compiled step, the compiled validation and the optimizer for a data set of that many steps an epoch."""
         if steps_per_epoch not in self._programs:
             tx = self._stage.optimizer.create(self._stage.epochs * steps_per_epoch)
-            step = jax.jit(self._step(tx), donate_argnums=(0, 1))
+            step = jax.jit(self._steps(tx), donate_argnums=(0, 1))
             self._programs[steps_per_epoch] = step, jax.jit(self._validate, static_argnums=(4,)), tx
         return self._programs[steps_per_epoch]
 
     def _batch(self, data: PyTree[Array], start: Int[Array, " b"]) -> tuple[PyTree[Array], Float[Array, "b h a"]]:
         return data.observations(start), windows.chunks(data.action, data.done, start, self.chunk)
 
-    def _step(self, tx: optax.GradientTransformation) -> Any:
-        def step(
-            state: _State, sums: _Sums, data: PyTree[Array], order: Int[Array, " n"], k: Int[Array, ""], key: Key[Array, ""]
+    def _steps(self, tx: optax.GradientTransformation) -> Any:
+        """Steps first..end-1 of an epoch in one call: a call per step would have its memory paged in anew each time."""
+
+        def one(
+            k: Int[Array, ""], carry: tuple[_State, _Sums], data: PyTree[Array], order: Int[Array, " n"], key: Any
         ) -> tuple[_State, _Sums]:
+            state, sums = carry
             obs, actions = self._batch(data, jax.lax.dynamic_slice(order, (k * self.batch,), (self.batch,)))
             grad = jax.value_and_grad(self.policy.loss, has_aux=True)
             (loss, metrics), gradient = grad(state.params, jax.random.fold_in(key, k), obs, actions)
@@ -130,7 +133,18 @@ class _Trainer:
             sums = _Sums({name: sums.metrics[name] + pair for name, pair in metrics.items()}, bad_step)
             return _State(optax.apply_updates(state.params, updates), opt_state), sums
 
-        return step
+        def steps(
+            state: _State,
+            sums: _Sums,
+            data: PyTree[Array],
+            order: Int[Array, " n"],
+            first: Int[Array, ""],
+            end: Int[Array, ""],
+            key: Key[Array, ""],
+        ) -> tuple[_State, _Sums]:
+            return jax.lax.fori_loop(first, end, lambda k, carry: one(k, carry, data, order, key), (state, sums))
+
+        return steps
 
     def _validate(
         self, params: PyTree[Array], data: PyTree[Array], order: Int[Array, " n"], key: Key[Array, ""], batch: int
@@ -188,11 +202,11 @@ class _Run:
         order = jax.random.permutation(jax.random.fold_in(self._key(1), epoch), self.training)
         key = jax.random.fold_in(self._key(2), epoch)
         sums = self._zero_sums()
-        for k in range(self.steps):
-            state, sums = self.step(state, sums, self.data, order, k, key)
-            if (k + 1) % _CHECK_EVERY == 0 or k + 1 == self.steps:
-                self._check(sums, epoch)
-                advance((k % _CHECK_EVERY + 1) * self.trainer.batch)
+        for first in range(0, self.steps, _STEPS_PER_CALL):
+            end = min(first + _STEPS_PER_CALL, self.steps)
+            state, sums = self.step(state, sums, self.data, order, first, end, key)
+            self._check(sums, epoch)
+            advance((end - first) * self.trainer.batch)
         seconds = time.monotonic() - begin
         row = {"epoch": epoch + 1, **_means(sums.metrics, "")}
         batch = min(self.trainer.batch, len(self.validation))
@@ -218,7 +232,7 @@ class _Run:
     def _check(self, sums: _Sums, epoch: int) -> None:
         bad = int(sums.bad_step)
         if bad >= 0:
-            raise Diverged(
+            raise DivergedError(
                 f"the loss is not finite in epoch {epoch + 1}, step {bad + 1} of {self.steps}; try a smaller "
                 f"optimizer.learning_rate (now {self.stage.optimizer.learning_rate:g}), a longer optimizer.warmup_steps "
                 f"(now {self.stage.optimizer.warmup_steps}) or a smaller optimizer.clip_norm "

@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def episode_numbers(done: Bool[np.ndarray, "e t"]) -> Int[np.ndarray, "e t"]:
-    """The number of the episode each transition belongs to, counted through all streams; the ending step belongs to it."""
+    """The episode's number of each transition, counted through all streams; the ending step belongs to it."""
     before = np.cumsum(done, axis=1) - done
     per_stream = before[:, -1] + 1
     return (before + (np.cumsum(per_stream) - per_stream)[:, None]).astype(np.int32)

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.train
 
 Both take the masked schedule's loss, AdamW and clipping, in a jitted step whose state is donated. They take turns, so
-that what else the machine does falls on both; the figures are medians over the turns. Share: the products of forward and
+that what else the machine does falls on both; figures are medians over the turns. Share: the products of forward and
 backward pass, as a part of the fastest float32 matrix product measured in the same run.
 """
 
@@ -67,6 +67,7 @@ class Training:
 
     def __init__(self, network: nnx.Module, forward: Callable[..., Array], size: Size):
         graph, params = nnx.split(network)
+        params = jax.tree.map(jnp.copy, params)  # the two networks share arrays, and a step gives its own away
         process, tx = Masked(num_bins=size.num_bins), AdamW().create(total_steps=10_000)
 
         def loss(params: Any, key: Key[Array, ""], obs: Array, x: Array) -> Array:

@@ -1,5 +1,7 @@
 """The soft pull: nothing at strength 0 or without overlap, and nearer to the plan the stronger it is."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +36,7 @@ def test_the_stronger_the_pull_the_nearer_the_plan(chunks, prefix):
     """Mean distance over the overlap's first half falls with strength, down to the bins' own width."""
     strengths = [0.0, 0.02, 0.1, 1.0, 100.0]
     distance = [np.abs(chunks(Realtime(strength=each), 1, 1) - prefix)[:, 1:4].mean() for each in strengths]
-    assert all(b < a for a, b in zip(distance, distance[1:], strict=False))
+    assert all(b < a for a, b in itertools.pairwise(distance))
     assert distance[0] > 0.4
     assert distance[-1] <= 1 / 8
 

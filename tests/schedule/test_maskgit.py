@@ -129,7 +129,7 @@ def test_token_temperature_0_takes_the_most_probable_token_and_1_samples():
 
 
 def test_the_choice_noise_is_gumbel_scaled_by_temperature_and_annealed():
-    """Of two entries with confidence gap c one is committed: the sure one with probability 1 / (1 + e^(-c / (T (1 - t')))).
+    """Of two entries with gap c one is committed: the sure one with probability 1 / (1 + e^(-c / (T (1 - t')))).
 
     A difference of two Gumbel variables is logistic. c = log .9 - log .6; 1e4 draws within 4 standard errors.
     """

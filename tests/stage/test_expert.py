@@ -125,14 +125,14 @@ def test_evaluation_runs_each_numbered_episode_to_its_end(programs, trained):
 
     policy = jax.tree.map(lambda x: x[0], checkpoints.load(trained[0].path).actors)
     stage = Expert(**{**vars(EXPERT), "num_evals": 512})
-    run = expert.Run(stage, trained[0], programs._replace(play=play), WORLD.level(), COLUMNS)
+    run = expert.Run(stage, trained[0], programs._replace(play=play), WORLD.load(), COLUMNS)
     assert run.solve_rate(policy) == 0.5
 
 
 def test_a_window_without_an_ended_episode_has_no_solve_rate(programs, trained):
     assert Window(steps=10, solved=0, ended=0).solve_rate is None
     assert Window(steps=10, solved=1, ended=4).solve_rate == 0.25
-    run = expert.Run(EXPERT, trained[0], programs, WORLD.level(), COLUMNS)
+    run = expert.Run(EXPERT, trained[0], programs, WORLD.load(), COLUMNS)
     full, empty = Window(1, 4, 4), Window(2, 0, 0)
     assert run.held([full, full])
     assert not run.held([full, empty])
@@ -140,7 +140,7 @@ def test_a_window_without_an_ended_episode_has_no_solve_rate(programs, trained):
 
 
 def test_a_loss_that_is_not_finite_names_update_and_way_out(programs, trained):
-    run = expert.Run(EXPERT, trained[0], programs, WORLD.level(), COLUMNS)
+    run = expert.Run(EXPERT, trained[0], programs, WORLD.load(), COLUMNS)
     with pytest.raises(FloatingPointError, match=r"loss is nan at update 7.*learning_rate"):
         run.require_finite(math.nan, 7)
 
@@ -229,7 +229,7 @@ def test_only_entries_that_change_are_read():
     columns = probe.padded(np.arange(40) % 2 == 1)
     assert columns.tolist() == [*range(1, 40, 2), *[-1] * 12]
     varies = jax.jit(lambda level, key: probe.varying(PointMass(speed=0.2), level, key))(
-        WORLD.level(), jax.random.key(0)
+        WORLD.load(), jax.random.key(0)
     )
     assert varies.tolist() == [True] * 4
 

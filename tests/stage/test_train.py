@@ -18,7 +18,7 @@ from dd.policy import LoadedPolicy
 from dd.schedule.masked import Masked, MaskGIT
 from dd.stage.demos import Demonstrations, Demos
 from dd.stage.expert import Expert
-from dd.stage.train import Diverged, Train
+from dd.stage.train import DivergedError, Train
 from tests.stage.working import Killed, Work
 
 TRAIN = Train(
@@ -120,7 +120,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, runner,
 
 def test_a_loss_that_is_no_number_names_epoch_step_and_what_to_try(demos, tmp_path):
     wild = dataclasses.replace(TRAIN, optimizer=AdamW(learning_rate=1e30, warmup_steps=0, clip_norm=1e30))
-    with pytest.raises(Diverged, match=r"epoch 1, step \d+ of \d+; try a smaller optimizer.learning_rate \(now 1e\+30\)"):
+    with pytest.raises(DivergedError, match=r"epoch 1, step \d+ of \d+; try a smaller optimizer.learning_rate \(now 1e\+30\)"):
         wild.build()(wild, Work(tmp_path / "wild", demos))
 
 
