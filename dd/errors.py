@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """A value that can't be used. The message is one line: the value, the rule, the way out; the command ends with 2."""
+    """A value that can't be used. The message is one line: value, rule, way out; the command ends with 2."""

@@ -36,5 +36,5 @@ def load(key: str, *, store: str | None = None, checkpoint: str = "last") -> "Lo
     result.verify()
     if not (result.path / f"{checkpoint}.safetensors").exists():
         kept = sorted(path.stem for path in result.path.glob("*.safetensors"))
-        raise UserError(f"checkpoint={checkpoint}: training {result.key[:12]} keeps {', '.join(kept)}; choose one of these")
+        raise UserError(f"checkpoint={checkpoint}: training {result.key[:12]} keeps {', '.join(kept)}; choose one")
     return LoadedPolicy.read(result.path, checkpoint)

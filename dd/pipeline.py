@@ -137,11 +137,7 @@ class Plan:
         pending = self.pending()
         if not pending:
             return f"{head}. Nothing to do."
-        counts = ", ".join(
-            f"{sum(row.stage.kind == kind for row in pending)} {kind}"
-            for kind in KINDS
-            if any(row.stage.kind == kind for row in pending)
-        )
+        counts = ", ".join(f"{sum(row.stage.kind == kind for row in pending)} {kind}" for kind in _kinds(pending))
         seconds, unknown = self.expected_seconds(device)
         time_ = f"about {progress.duration(seconds)}" if seconds else ""
         rest = f"{unknown} stages not timed here before" if unknown else ""
@@ -156,13 +152,19 @@ class Plan:
             for row in self.pending()
             if row.stage.kind == "expert" and row.state == "todo"
         ]
-        for row in self.rows.values():
-            if row.flagged:
-                verb = "kept" if row.state == "done" else "run again"
-                lines.append(
-                    f"{row.stage.kind} {row.stage.label}: made by other code ({', '.join(row.flagged)}), {verb}"
-                )
+        for state, verb in (("done", "kept"), ("stale", "run again")):
+            rows = [row for row in self.rows.values() if row.flagged and row.state == state]
+            if rows:
+                kinds = ", ".join(f"{sum(row.stage.kind == kind for row in rows)} {kind}" for kind in _kinds(rows))
+                modules = sorted({module for row in rows for module in row.flagged})
+                more = f" and {len(modules) - 3} more" if len(modules) > 3 else ""
+                lines.append(f"made by other code and {verb}: {kinds} (changed: {', '.join(modules[:3])}{more})")
         return lines
+
+
+def _kinds(rows: Iterable[Row]) -> list[str]:
+    found = {row.stage.kind for row in rows}
+    return [kind for kind in KINDS if kind in found]
 
 
 def ensure(

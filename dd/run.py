@@ -12,8 +12,15 @@ from typing import Any, NoReturn
 
 STOPPED = "stopped; what is finished is kept, the same command goes on from there"
 
-if __name__ == "__main__":  # importing takes seconds, in which Ctrl-C would print where in jax it struck
-    signal.signal(signal.SIGINT, lambda *_: (print(f"\n{STOPPED}", file=sys.stderr, flush=True), os._exit(130)))
+
+def _stop(*_: Any) -> None:
+    print(f"\n{STOPPED}", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+# Importing takes seconds, in which Ctrl-C would print where in jax it struck. Where it is ignored, it stays ignored.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _stop)
 
 # Before any import that opens a device: kinetix-env brings pygame and moviepy.
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -137,7 +144,8 @@ def _is_hydras(problem: Exception) -> bool:
 def main() -> int:
     """Run the command line; the exit code is 0, 1 when rows failed, 2 for what the user can put right."""
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGINT) is _stop:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         packed.register()
         sys.argv[1:] = _ordered(sys.argv[1:])
         if sys.argv[1:] == ["--help"]:

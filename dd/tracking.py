@@ -34,8 +34,14 @@ class Tracking:
         quiet = wandb.Settings(silent=True, console="off", init_timeout=30)
         try:
             run = wandb.init(
-                project=self.project, id=key, name=name, config=config, mode=self.mode, dir=os.fspath(self.folder),
-                resume="allow", settings=quiet,
+                project=self.project,
+                id=key,
+                name=name,
+                config=config,
+                mode=self.mode,
+                dir=os.fspath(self.folder),
+                resume="allow",
+                settings=quiet,
             )
         except (wandb.errors.UsageError, wandb.errors.CommError) as problem:
             first = str(problem).strip().splitlines()[0]

@@ -135,9 +135,8 @@ def _link_latest(folder: pathlib.Path) -> None:
 def _tell(failures: Any) -> None:
     failures = list(failures)
     failed = [each for each in failures if each.log is not None]
-    progress.say(
-        f"\n{len(failed)} failed, {len(failures) - len(failed)} blocked by them; the same command runs only these:"
-    )
+    blocked = len(failures) - len(failed)
+    progress.say(f"\n{len(failed)} failed, {blocked} blocked by them; the same command runs only these:")
     for each in failures:
         where = f" (traceback: {each.log})" if each.log else ""
         progress.say(f"  {each.stage.kind} {each.stage.label}: {each.reason}{where}")

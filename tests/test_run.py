@@ -60,7 +60,6 @@ def command(monkeypatch, capsys, tmp_path):
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
     monkeypatch.delenv("DD_STORE", raising=False)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest keeps its own Ctrl-C
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["dd.run", *arguments])
@@ -79,7 +78,6 @@ def filled(tmp_path_factory):
         for stage in (Expert, Demos, Train, Eval):
             patch.setattr(stage, "build", _written(stage.kind))
         patch.chdir(folder)
-        patch.setattr(signal, "signal", lambda *_: None)
         patch.setattr(sys, "argv", ["dd.run", *TINY, "store=store", "decode=naive,realtime"])
         assert run.main() == 0
     return folder / "store"
@@ -408,7 +406,9 @@ def test_as_a_process_it_refuses_with_2_and_one_line(tmp_path):
 
 
 def test_as_a_process_it_stops_at_ctrl_c_with_130_and_one_line(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child of who ignores it would ignore it too
     process = _process(*TINY, "store=store", cwd=tmp_path)
+    signal.signal(signal.SIGINT, before)
     assert "1 to run" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)

@@ -28,7 +28,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         reward: the world's own reward; an episode's return is its sum.
-        shaping: progress toward the goal in this step (a dense signal for the expert's training; 0 where there is none).
+        shaping: progress toward the goal in this step (a dense signal for the expert's training; 0 where there is
+            none).
         done: the episode is over with this step.
         solved: it is over because its goal is reached.
     """
@@ -42,8 +43,8 @@ class Outcome(NamedTuple):
 class AbstractEnv(abc.ABC):
     """A world with one level chosen, a frozen configuration.
 
-    `reset`, `observe` and `step` are pure, work on one episode (callers vmap) and read the level from their argument, so
-    that one compiled program serves every level of the same `program()`.
+    `reset`, `observe` and `step` are pure, work on one episode (callers vmap) and read the level from their argument,
+    so that one compiled program serves every level of the same `program()`.
     """
 
     @property
@@ -53,7 +54,7 @@ class AbstractEnv(abc.ABC):
 
     @property
     def published(self) -> bool:
-        """Whether the level is, by content, one of the real-time-chunking benchmark's, so that figures may be compared."""
+        """Whether the level is, by content, one of the real-time-chunking benchmark's, and figures comparable."""
         return False
 
     @abc.abstractmethod
@@ -70,7 +71,7 @@ class AbstractEnv(abc.ABC):
 
     @abc.abstractmethod
     def program(self) -> Any:
-        """JSON-ready content of all that `reset`, `observe` and `step` close over; equal contents share a compiled program."""
+        """JSON-ready content of all that `reset`, `observe` and `step` close over; equal contents share a program."""
 
     @abc.abstractmethod
     def reset(self, level: PyTree[Array], key: Key[Array, ""]) -> PyTree[Array]:

@@ -1,7 +1,7 @@
 """The twelve levels of the real-time-chunking benchmark (arXiv 2506.07339), known by their content.
 
-Eight of the names exist inside kinetix-env as well, as other versions of those levels: a name alone does not make a figure
-comparable with a published one.
+Eight of the names exist inside kinetix-env as well, as other versions of those levels: a name alone does not make a
+figure comparable with a published one.
 """
 
 LEVELS = {

@@ -71,9 +71,9 @@ def _idle(sizes: Sizes, uncut: Sizes) -> tuple[int, ...]:
 class Engine(engine.PhysicsEngine):
     """jax2d's engine on a cut level, with the contacts in the rounds of the uncut one.
 
-    jax2d deals the active contacts out to rounds by their place in the list, counted from its end: contacts of one round
-    are solved at once, the rounds one after the other. As many rounds, and idle pairs ahead of the list until its length
-    agrees with the uncut one's modulo the rounds, put every contact into the round that it has uncut.
+    jax2d deals the active contacts out to rounds by their place in the list, counted from its end: contacts of one
+    round are solved at once, the rounds one after the other. As many rounds, and idle pairs ahead of the list until
+    its length agrees with the uncut one's modulo the rounds, put every contact into the round that it has uncut.
     """
 
     def __init__(self, sizes: Sizes, uncut: Sizes, pairs: Pairs):

@@ -64,9 +64,9 @@ class State(NamedTuple):
 class Kinetix(AbstractEnv):
     """One Kinetix level (arXiv 2410.23208) with continuous actions and the symbolic-flat observation.
 
-    Protocol of real-time chunking (arXiv 2506.07339): N(0, action_noise^2) on every action, `frame_skip` physics steps of
-    1/60 s per env step, time-out after `max_steps`. Reward: 1 when the green shape meets the blue one, -1 when it meets
-    a red one, and 0.1 x the distance gained. Actions: motors in [-1, 1], then thrusters in [0, 1].
+    Protocol of real-time chunking (arXiv 2506.07339): N(0, action_noise^2) on every action, `frame_skip` physics steps
+    of 1/60 s per env step, time-out after `max_steps`. Reward: 1 when the green shape meets the blue one, -1 when it
+    meets a red one, and 0.1 x the distance gained. Actions: motors in [-1, 1], then thrusters in [0, 1].
 
     With `cut`, inactive entities, which kinetix pads every level with, are left out of the physics. The observation
     keeps the layout of the uncut level, and so do the actions.

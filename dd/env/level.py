@@ -29,7 +29,15 @@ _FIELDS = {
         *("motor_has_joint_limits", "min_rotation", "max_rotation"),
         *("global_position", "acc_impulse", "acc_r_impulse"),
     ),
-    "thruster": ("object_index", "relative_position", "rotation", "power", "active", "thruster_binding", "global_position"),
+    "thruster": (
+        "object_index",
+        "relative_position",
+        "rotation",
+        "power",
+        "active",
+        "thruster_binding",
+        "global_position",
+    ),
 }
 _POINTERS = {"a_index", "b_index", "object_index", "motor_binding", "thruster_binding"}
 _BOOLS = {"active", "motor_on", "motor_has_joint_limits", "is_fixed_joint"}
@@ -82,7 +90,7 @@ def packaged() -> pathlib.Path:
     """The folder of kinetix-env's own levels, found without importing kinetix (which takes many seconds)."""
     spec = importlib.util.find_spec("kinetix")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("kinetix-env is not installed, and its levels come with it; install the project's dependencies.")
+        raise UserError("kinetix-env is not installed, and its levels come with it; install the dependencies.")
     return pathlib.Path(spec.submodule_search_locations[0]) / "levels"
 
 
@@ -123,7 +131,7 @@ def find(level: str, worlds: str | None = None) -> pathlib.Path:
 
 
 def title(file: pathlib.Path) -> str:
-    """`l/h17_unicycle` for kinetix-env's own; `worlds/l/h17_unicycle` (three parts) for others, so that they are told apart."""
+    """`l/h17_unicycle` for kinetix-env's own; three parts, `worlds/l/h17_unicycle`, for others."""
     if file.is_relative_to(own := packaged()):
         return str(file.relative_to(own).with_suffix(""))
     whole = file.resolve().with_suffix("")
@@ -133,7 +141,8 @@ def title(file: pathlib.Path) -> str:
 def read(file: pathlib.Path) -> Level:
     """Read a level file.
 
-    As in kinetix's own loader (of 3.0.2 and of the version that the published results used), the file's gravity, physics
+    As in kinetix's own loader (of 3.0.2 and of the version that the published results used), the file's gravity,
+    physics
     constants and contact impulses are not taken: an episode starts without contacts, under (0, -9.81).
 
     Raises:

@@ -32,8 +32,9 @@ class State(NamedTuple):
 class PointMass(AbstractEnv):
     r"""A point moves by v = speed (a + noise), noise ~ N(0, action_noise^2), and docks by staying at the goal.
 
-    The goal is uniform in [-1, 1]^2 around the start. An episode is solved once `hold` steps in a row end within `radius`
-    of the goal, and fails after `max_steps`. Each step's noise must be seen to be corrected, so delay costs docking.
+    The goal is uniform in [-1, 1]^2 around the start. An episode is solved once `hold` steps in a row end within
+    `radius` of the goal, and fails after `max_steps`. Each step's noise must be seen to be corrected, so delay costs
+    docking.
 
     The optimal policy cancels the offset e: a*(e) = clip(e / speed, -1, 1). Without noise it needs
 
@@ -79,9 +80,7 @@ class PointMass(AbstractEnv):
         """Offset to the goal, then velocity."""
         return jnp.concatenate([state.offset, state.velocity])
 
-    def step(
-        self, level: Level, state: State, action: Float[Array, "2"], key: Key[Array, ""]
-    ) -> tuple[State, Outcome]:
+    def step(self, level: Level, state: State, action: Float[Array, "2"], key: Key[Array, ""]) -> tuple[State, Outcome]:
         """Move by the clipped action and noise; reward 1 on docking, shaping = the distance gained."""
         noise = level["action_noise"] * jax.random.normal(key, (2,))
         velocity = level["speed"] * (jnp.clip(action, -1.0, 1.0) + noise)

@@ -21,7 +21,8 @@ class Observation(NamedTuple):
 
     Attributes:
         still: the observation at the start; what never changes is taken from it.
-        source: index into the kept shapes' moving numbers, [polygons + circles, MOVING] flattened; -1 for what is still.
+        source: index into the kept shapes' moving numbers, [polygons + circles, MOVING] flattened; -1 for what is
+            still.
     """
 
     still: Float[Array, "o"] | Float[np.ndarray, "o"]
@@ -37,8 +38,13 @@ def render(observation: Observation, sim: SimState) -> Float[Array, "o"]:
     """The observation of a state."""
     moving = [
         jnp.column_stack(
-            [shape.position, shape.velocity, jnp.tanh(shape.angular_velocity / 10), jnp.sin(shape.rotation),
-             jnp.cos(shape.rotation)]
+            [
+                shape.position,
+                shape.velocity,
+                jnp.tanh(shape.angular_velocity / 10),
+                jnp.sin(shape.rotation),
+                jnp.cos(shape.rotation),
+            ]
         )
         for shape in (sim.polygon, sim.circle)
     ]
@@ -47,7 +53,8 @@ def render(observation: Observation, sim: SimState) -> Float[Array, "o"]:
 
 
 def observation(level: Level, kept: Kept, gravity: float) -> Observation:
-    """The layout of kinetix's `make_render_symbolic`: polygons (not walls, ceiling), circles, joints, thrusters, gravity.
+    """The layout of kinetix's `make_render_symbolic`: polygons (not walls, ceiling), circles, joints, thrusters,
+    gravity.
 
     Args:
         level: uncut.

@@ -15,8 +15,8 @@ class Work(Protocol):
     """A stage's view of the pipeline while it runs.
 
     Attributes:
-        path: a folder of its own that outlives a crash; what lies in it when the stage returns is the result. Files whose
-            names begin with `.` (a stage's own resume state) are dropped from the result.
+        path: a folder of its own that outlives a crash; what lies in it when the stage returns is the result. Files
+            whose names begin with `.` (a stage's own resume state) are dropped from the result.
     """
 
     path: pathlib.Path
@@ -69,7 +69,8 @@ class AbstractStage(abc.ABC):
     def build(self) -> Runner:
         """Make the runner that serves every stage of this `program()`.
 
-        The runner is called as `runner(stage, work)`, writes its files into `work.path` and returns the result's summary:
-        JSON-ready numbers and strings, equal for equal runs (no timings). It must take up partial work found in
+        The runner is called as `runner(stage, work)`, writes its files into `work.path` and returns the result's
+        summary: JSON-ready numbers and strings, equal for equal runs (no timings). It must take up partial work found
+            in
         `work.path` after a crash.
         """

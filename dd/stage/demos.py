@@ -75,8 +75,9 @@ class _Stream(NamedTuple):
 class Demos(AbstractStage):
     """At least `num_transitions` steps by a mixture of experts (arXiv 2506.07339, its public benchmark).
 
-    Of every expert one checkpoint is drawn, once, among those with a solve rate of `min_solve_rate` or more; an expert without
-    one is left out. Each episode acts by one of these, at random. The experts see four frames, the data keep one.
+    Of every expert one checkpoint is drawn, once, among those with a solve rate of `min_solve_rate` or more; an expert
+    without one is left out. Each episode acts by one of these, at random. The experts see four frames, the data keep
+    one.
     """
 
     experts: tuple[Expert, ...]

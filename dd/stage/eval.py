@@ -20,8 +20,8 @@ from dd.stage.train import Train
 class Eval(AbstractStage):
     """Evaluate a policy under one decode, inference delay d and execute horizon s.
 
-    The policy's sampling is seeded by its training's seed; `seed` is that of the episodes, which every decode, delay and
-    policy of a sweep shares.
+    The policy's sampling is seeded by its training's seed; `seed` is that of the episodes, which every decode, delay
+    and policy of a sweep shares.
     """
 
     policy: Train
@@ -84,8 +84,10 @@ class Eval(AbstractStage):
             **dict(fields.leaves(self.decode, "decode.")),
             **dict(fields.leaves(self.sampler, "sampler.")),
         }
-        named = {name: jnp.asarray(value, jnp.float32 if isinstance(value, float) else jnp.int32)
-                 for name, value in numbers.items()}
+        named = {
+            name: jnp.asarray(value, jnp.float32 if isinstance(value, float) else jnp.int32)
+            for name, value in numbers.items()
+        }
         return {**named, "level_id": jnp.asarray(self.policy.demos.env.level_id(), jnp.uint32)}
 
     def write(self, folder: pathlib.Path, episodes: Episodes) -> dict[str, Any]:

@@ -234,7 +234,8 @@ class _Run:
         if bad >= 0:
             raise DivergedError(
                 f"the loss is not finite in epoch {epoch + 1}, step {bad + 1} of {self.steps}; try a smaller "
-                f"optimizer.learning_rate (now {self.stage.optimizer.learning_rate:g}), a longer optimizer.warmup_steps "
+                f"optimizer.learning_rate (now {self.stage.optimizer.learning_rate:g}), a longer "
+                f"optimizer.warmup_steps "
                 f"(now {self.stage.optimizer.warmup_steps}) or a smaller optimizer.clip_norm "
                 f"(now {self.stage.optimizer.clip_norm:g})"
             )

@@ -1,7 +1,7 @@
 """Steps per second of every level in a folder, cut and uncut: `python -m tests.benchmarks.kinetix DIR`.
 
-A step is one env step (two physics steps and an observation) under random actions, 256 environments side by side. Cut and
-uncut are measured in turns, and each one's best turn counts, so that a busy machine disturbs both alike.
+A step is one env step (two physics steps and an observation) under random actions, 256 environments side by side. Cut
+and uncut are measured in turns, and each one's best turn counts, so that a busy machine disturbs both alike.
 """
 
 import argparse

@@ -232,6 +232,7 @@ def moments(seen: dict[str, Any], count: int, seed: int) -> list[Moment]:
     while len(chosen) < count:
         kind = draw.choice(KINDS)
         chosen.append(Moment(kind, seconds=draw.uniform(0, seen["seconds"][kind])))
+    draw.shuffle(chosen)  # whoever stops early has seen something of everything
     return chosen
 
 

@@ -90,8 +90,14 @@ def test_equal_runs_have_equal_files_but_for_timings(whole, runner, demos, tmp_p
     again = Work(tmp_path / "again", demos)
     assert runner(TRAIN, again) == summary
     names = {path.name for path in work.path.iterdir() if not path.name.startswith(".")}
-    assert names == {"metrics.csv", "timings.csv", "policy.json", "last.safetensors", "best.safetensors",
-                     "epoch_2.safetensors"}
+    assert names == {
+        "metrics.csv",
+        "timings.csv",
+        "policy.json",
+        "last.safetensors",
+        "best.safetensors",
+        "epoch_2.safetensors",
+    }
     for name in names - {"timings.csv"}:
         assert (work.path / name).read_bytes() == (again.path / name).read_bytes(), name
 
@@ -120,7 +126,8 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, runner,
 
 def test_a_loss_that_is_no_number_names_epoch_step_and_what_to_try(demos, tmp_path):
     wild = dataclasses.replace(TRAIN, optimizer=AdamW(learning_rate=1e30, warmup_steps=0, clip_norm=1e30))
-    with pytest.raises(DivergedError, match=r"epoch 1, step \d+ of \d+; try a smaller optimizer.learning_rate \(now 1e\+30\)"):
+    message = r"epoch 1, step \d+ of \d+; try a smaller optimizer.learning_rate \(now 1e\+30\)"
+    with pytest.raises(DivergedError, match=message):
         wild.build()(wild, Work(tmp_path / "wild", demos))
 
 
