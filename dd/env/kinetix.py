@@ -162,7 +162,8 @@ class Kinetix(AbstractEnv):
         sim, (verdicts, distances) = jax.lax.scan(physics, state.sim, None, length=self.frame_skip)
         decided = verdicts != 0
         index = jnp.where(decided.any(), decided.argmax(), -1)
-        verdict, distance = verdicts[index], distances[index]
+        distance = distances[index]
+        verdict = jnp.where(_broken(sim), 0.0, verdicts[index])  # what is not a number touches everything
         gained = jnp.where(state.distance == -1, 0.0, state.distance - distance)
         gained = jnp.nan_to_num(gained, nan=0.0, posinf=0.0, neginf=0.0)
         following = State(sim, distance, state.step + 1)

@@ -24,11 +24,11 @@ from tests.stage.working import Killed, Work
 TRAIN = Train(
     demos=Demos(experts=(Expert(env=PointMass()),)),
     process=Masked(num_bins=8),
-    model=Mixer(num_layers=1, channel_dim=16, channel_hidden_dim=16, token_hidden_dim=8),
-    optimizer=AdamW(learning_rate=3e-3, warmup_steps=5),
+    model=Mixer(num_layers=1, channel_dim=32, channel_hidden_dim=32, token_hidden_dim=8),
+    optimizer=AdamW(learning_rate=1e-2, warmup_steps=5),
     action_chunk_size=4,
     epochs=3,
-    batch_size=64,
+    batch_size=32,
     checkpoint_epochs=(2,),
     seed=1,
 )
