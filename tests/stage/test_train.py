@@ -28,7 +28,7 @@ TRAIN = Train(
     optimizer=AdamW(learning_rate=1e-2, warmup_steps=5),
     action_chunk_size=4,
     epochs=3,
-    batch_size=32,
+    batch_size=8,
     checkpoint_epochs=(2,),
     seed=1,
 )
@@ -111,7 +111,7 @@ def test_another_seed_gives_other_parameters_through_the_same_program(whole, run
     assert (other.path / "last.safetensors").read_bytes() != (whole[0].path / "last.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("alive", [0, 1, 2])
+@pytest.mark.parametrize("alive", [0, 5, 10])
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(whole, runner, demos, tmp_path, alive):
     work = Work(tmp_path / "work", demos, alive=alive)
     with pytest.raises(Killed):
@@ -153,7 +153,7 @@ def test_a_saved_policy_gives_the_chunk_of_the_trained_parameters(whole):
     assert np.array_equal(loaded.action(key, obs, 5), policy.actions(state)[0])
     assert loaded.action(key, obs, 5).shape == (4, 2)
     # What was learnt: the first action follows the observation's signs.
-    first = np.stack([loaded.action(jax.random.key(i), obs, 5)[0] for i in range(40)])
+    first = np.stack([loaded.action(jax.random.key(i), obs, 5)[0] for i in range(100)])
     assert np.mean(first[:, 0] > 0) > 0.8
     assert np.mean(first[:, 1] < 0) > 0.8
 
