@@ -261,7 +261,7 @@ def test_an_edit_makes_stale_what_ran_the_module_and_what_depends_on_it(modules,
     assert states(stage, store) == {"Lower": "stale", "Upper": "stale"}
     plan = pipeline.Plan([stage], store)
     assert plan.first_line("here").startswith("1 runs: 0 done, 1 stale, 0 to run. Stages to run: 1 train, 1 eval;")
-    assert "train Upper: made by other code (own_upper), run again" in plan.notices()
+    assert plan.notices() == ["made by other code and run again: 1 train, 1 eval (changed: own_upper)"]
     assert ensure([stage], store).ran == 2
     assert states(stage, store) == {"Lower": "done"}
 
@@ -285,7 +285,7 @@ def test_stale_results_may_be_kept(modules, store):
     edit(files["Upper"], "half", "halb")
     plan = pipeline.Plan([stage], store, keep_stale=True)
     assert [row.state for row in plan.rows.values()] == ["done"]
-    assert plan.notices() == ["eval Lower: made by other code (own_upper), kept"]
+    assert plan.notices() == ["made by other code and kept: 1 eval (changed: own_upper)"]
     assert ensure([stage], store, keep_stale=True).ran == 0
 
 
@@ -296,7 +296,7 @@ def test_results_of_a_layer_are_kept_and_flagged(modules, store, tmp_path):
     over = Store(tmp_path / "mine", [store.root])
     plan = pipeline.Plan([stage], over)
     assert {row.stage.label: row.state for row in plan.rows.values()} == {"Lower": "todo", "Upper": "done"}
-    assert plan.notices() == ["train Upper: made by other code (own_upper), kept"]
+    assert plan.notices() == ["made by other code and kept: 1 train (changed: own_upper)"]
     assert ensure([stage], over).ran == 1
     assert states(stage, over) == {"Lower": "done"}  # made from the layer's result, of whatever code
 
