@@ -1,117 +1,146 @@
-"""jax2d's physics over a level's own list of pairs."""
+"""One step of jax2d's physics, which Kinetix is made of: gravity, contacts, motors, thrusters, solver, motion."""
 
+import dataclasses
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jax2d import engine
-from jax2d.sim_state import CollisionManifold, SimState, StaticSimParams
-from jaxtyping import Array, Int
+from jax2d import collision
+from jax2d.joint import apply_motor
+from jax2d.sim_state import CollisionManifold, RigidBody, SimParams
+from jaxtyping import Array, Bool, Float, Int
 
-from dd.env.level import WALLS, Sizes
+from dd.env import scene as scenes
+from dd.env import solver
+from dd.env.level import Kept, Sizes
+from dd.env.pairs import Pairs, Rounds, pairs, rounds
+from dd.env.polygons import touch
+from dd.env.scene import Bodies, Scene
+from dd.env.solver import Impulses
+from dd.env.worlds import worlds_last
+
+_PARAMS = SimParams()
+_POINTS = (2, 1, 1)  # of contact, of a pair of rr, cr, cc
+_CIRCLES = (collision.generate_manifold_circle_polygon, collision.generate_manifold_circle_circle)
 
 
-class Pairs(NamedTuple):
-    """The pairs of shapes whose contacts are computed, as indices among polygons and among circles.
+class Touching(NamedTuple):
+    """Which pairs touch, by kind as in `Pairs`."""
+
+    rr: Bool[Array, "rr"]
+    cr: Bool[Array, "cr"]
+    cc: Bool[Array, "cc"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """Steps of 1/60 s on a level's kept entities, the solver's rounds being those of the uncut level.
 
     Attributes:
-        rr: two polygons, except two of the walls.
-        cr: a circle and a polygon.
-        cc: two circles.
+        sizes: entities simulated.
+        rounds: of rr, cr and cc.
     """
 
-    rr: Int[Array, "rr 2"]
-    cr: Int[Array, "cr 2"]
-    cc: Int[Array, "cc 2"]
+    sizes: Sizes
+    rounds: tuple[Rounds, Rounds, Rounds]
 
+    @classmethod
+    def of(cls, uncut: Sizes, kept: Kept) -> "Engine":
+        """For the kept entities of a level."""
+        return cls(Sizes(*(len(each) for each in kept)), rounds(uncut, kept))
 
-def pairs(sizes: Sizes, uncut: Sizes) -> Pairs:
-    """All pairs in jax2d's order, behind as many idle ones as `Engine` asks for."""
-    polygons, circles = range(sizes.polygon), range(sizes.circle)
-    rr = [(a, b) for a in polygons for b in polygons if a < b and b >= WALLS]
-    cr = [(a, b) for a in circles for b in polygons]
-    cc = [(a, b) for a in circles for b in circles if a < b]
-    idle = [[(0, 1)] * count for count in _idle(sizes, uncut)]
-    return Pairs(*(np.array(i + each, np.int32).reshape(-1, 2) for i, each in zip(idle, (rr, cr, cc), strict=True)))
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs of shapes that are looked at."""
+        return pairs(self.sizes)
 
+    def at_rest(self) -> Impulses:
+        """Before the first step."""
+        contacts = (jnp.zeros((points, 2, len(each))) for points, each in zip(_POINTS, self.pairs, strict=True))
+        return Impulses(tuple(contacts), jnp.zeros((self.sizes.joint, 3)))
 
-def no_contacts(listed: Pairs) -> tuple[CollisionManifold, ...]:
-    """The contacts of these pairs before the first step: two points for a pair of polygons, else one."""
-    points = ((len(listed.rr), 2), (len(listed.cr),), (len(listed.cc),))
-    return tuple(
-        CollisionManifold(
-            normal=jnp.zeros((*shape, 2)),
-            penetration=jnp.zeros(shape),
-            collision_point=jnp.zeros((*shape, 2)),
-            active=jnp.zeros(shape, bool),
-            acc_impulse_normal=jnp.zeros(shape),
-            acc_impulse_tangent=jnp.zeros(shape),
-            restitution_velocity_target=jnp.zeros(shape),
+    def step(
+        self, scene: Scene, bodies: Bodies, impulses: Impulses, controls: Float[Array, "c"]
+    ) -> tuple[Bodies, Impulses, Touching]:
+        """Advance by one step.
+
+        Args:
+            scene: the level.
+            bodies: its shapes.
+            impulses: of the step before.
+            controls: of each joint's motor, in [-1, 1], then of each thruster, in [0, 1].
+        """
+        moves = (scene.shapes.inverse_mass != 0)[:, None]
+        bodies = bodies._replace(velocity=bodies.velocity + scene.gravity * _PARAMS.dt * moves)
+        found = self._find(scene, bodies, impulses)
+        bodies = self._drive(scene, bodies, controls)
+        bodies, impulses = solver.solve(self.pairs, self.rounds, scene, bodies, impulses.joints, found)
+        moved = Bodies(
+            position=_clip(bodies.position + bodies.velocity * _PARAMS.dt, _PARAMS.clip_position),
+            rotation=bodies.rotation + bodies.angular_velocity * _PARAMS.dt,
+            velocity=_clip(bodies.velocity, _PARAMS.clip_velocity),
+            angular_velocity=_clip(bodies.angular_velocity, _PARAMS.clip_angular_velocity),
         )
-        for shape in points
-    )
+        return moved, impulses, Touching(*(each.active[0] for each in found))
 
+    def _find(self, scene: Scene, bodies: Bodies, impulses: Impulses) -> tuple[CollisionManifold, ...]:
+        """The contacts by kind, arrays [points, pairs, ...]."""
+        polygons = worlds_last(functools.partial(touch, self.pairs.rr))(scene, bodies, impulses.contacts[0])
+        shapes = scenes.placed(scene, bodies)
+        circles = (
+            _circles(find, shapes, each, held[0])
+            for find, each, held in zip(_CIRCLES, self.pairs[1:], impulses.contacts[1:], strict=True)
+        )
+        return (polygons, *circles)
 
-def counts(sizes: Sizes) -> tuple[int, int, int]:
-    """How many pairs of each kind there are, idle ones aside."""
-    walls = WALLS * (WALLS - 1) // 2
-    polygons, circles = sizes.polygon, sizes.circle
-    return polygons * (polygons - 1) // 2 - walls, circles * polygons, circles * (circles - 1) // 2
+    def _drive(self, scene: Scene, bodies: Bodies, controls: Float[Array, "c"]) -> Bodies:
+        """Motors, then thrusters."""
+        shapes, joints, thrusters = scene.shapes, scene.joints, scene.thrusters
+        now = scenes.placed(scene, bodies)
+        a, b = joints.a_index, joints.b_index
+        ends = (jax.tree.map(lambda x, index=index: x[index], now) for index in (a, b))
+        first, second = jax.vmap(apply_motor, (0, 0, 0, 0, None))(*ends, joints, controls[: self.sizes.joint], _PARAMS)
+        spin = bodies.angular_velocity.at[a].add(first).at[b].add(second)
 
-
-def _rounds(uncut: Sizes) -> tuple[int, ...]:
-    return tuple(max(1, -(-count // _BATCH)) for count in counts(uncut))
-
-
-def _idle(sizes: Sizes, uncut: Sizes) -> tuple[int, ...]:
-    pairs = zip(counts(sizes), counts(uncut), _rounds(uncut), strict=True)
-    return tuple((many - few) % rounds for few, many, rounds in pairs)
-
-
-class Engine(engine.PhysicsEngine):
-    """jax2d's engine on a cut level, with the contacts in the rounds of the uncut one.
-
-    jax2d deals the active contacts out to rounds by their place in the list, counted from its end: contacts of one
-    round are solved at once, the rounds one after the other. As many rounds, and idle pairs ahead of the list until
-    its length agrees with the uncut one's modulo the rounds, put every contact into the round that it has uncut.
-    """
-
-    def __init__(self, sizes: Sizes, uncut: Sizes, pairs: Pairs):
-        static = static_params(sizes)
-        self.static_sim_params = static
-        self.poly_poly_pairs, self.circle_poly_pairs, self.circle_circle_pairs = (jnp.asarray(each) for each in pairs)
-        self._idle_pairs = _idle(sizes, uncut)
-
-        def resolver(first_poly: bool, second_poly: bool, listed: Array, rounds: int):
-            batch = -(-len(listed) // rounds)
-            return engine.make_impulse_resolver_fn(
-                static, first_poly, second_poly, len(listed), rounds, batch, rounds * batch, listed
-            )
-
-        def warm(first_poly: bool, second_poly: bool, listed: Array):
-            return engine.make_impulse_warm_starting_fn(static, first_poly, second_poly, len(listed), listed)
-
-        rr, cr, cc = _rounds(uncut)
-        self.rr_fn, self.ws_rr_fn = resolver(True, True, pairs.rr, rr), warm(True, True, pairs.rr)
-        self.cr_fn, self.ws_cr_fn = resolver(False, True, pairs.cr, cr), warm(False, True, pairs.cr)
-        self.cc_fn, self.ws_cc_fn = resolver(False, False, pairs.cc, cc), warm(False, False, pairs.cc)
-        self.j_fn = engine.make_joint_resolver_fn(static.num_joints, static)
-        self.ws_j_fn = engine.make_joint_warm_starting_fn(static, static.num_joints)
-
-    def calculate_collision_manifolds(self, state: SimState) -> tuple[CollisionManifold, ...]:
-        """As jax2d does; idle pairs never touch."""
-        found = super().calculate_collision_manifolds(state)
-        return tuple(
-            each.replace(active=each.active.at[:idle].set(False))
-            for each, idle in zip(found, self._idle_pairs, strict=True)
+        at = thrusters.object_index
+        turn = bodies.rotation[at]
+        x, y = thrusters.relative_position.T
+        lever = jnp.stack([jnp.cos(turn) * x - jnp.sin(turn) * y, jnp.sin(turn) * x + jnp.cos(turn) * y])
+        angle = thrusters.rotation + turn
+        along = jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+        power = thrusters.power * thrusters.active * controls[self.sizes.joint :]
+        force = along * (power * _PARAMS.base_thruster_power * _PARAMS.dt)
+        torque = lever[0] * force[1] - lever[1] * force[0]
+        return bodies._replace(
+            angular_velocity=spin.at[at].add(shapes.inverse_inertia[at] * torque),
+            velocity=bodies.velocity.at[at].add((shapes.inverse_mass[at] * force).T),
         )
 
 
-def static_params(sizes: Sizes) -> StaticSimParams:
-    """jax2d's description of these sizes."""
-    return StaticSimParams(
-        num_polygons=sizes.polygon, num_circles=sizes.circle, num_joints=sizes.joint, num_thrusters=sizes.thruster
+def _circles(
+    find: Callable[..., CollisionManifold],
+    shapes: RigidBody,
+    pairs: Int[np.ndarray, "c 2"],
+    impulses: Float[Array, "2 c"],
+) -> CollisionManifold:
+    """Contacts of circles by jax2d, [1 point, c pairs, ...]."""
+    first, second = (jax.tree.map(lambda x, side=side: x[side], shapes) for side in pairs.T)
+    normal, tangent = impulses
+    nothing = jnp.zeros_like(normal)
+    before = CollisionManifold(
+        normal=nothing,
+        penetration=nothing,
+        collision_point=nothing,
+        active=jnp.ones_like(normal, bool),
+        acc_impulse_normal=normal,
+        acc_impulse_tangent=tangent,
+        restitution_velocity_target=nothing,
     )
+    return jax.tree.map(lambda x: x[None], jax.vmap(find)(first, second, before))
 
 
-_BATCH = StaticSimParams().solver_batch_size
+def _clip(x: Float[Array, "*n"], limit: int | float) -> Float[Array, "*n"]:
+    return jnp.clip(x, -limit, limit)

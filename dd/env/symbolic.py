@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax2d.sim_state import SimState
 from jaxtyping import Array, Float, Int
 
 from dd.env.level import WALLS, Kept, Level, whole
+from dd.env.scene import Bodies
 
 MOVING = 7
 """Numbers of a shape that change as it moves: position (2), velocity (2), tanh(angular velocity / 10), sin, cos."""
@@ -34,21 +34,11 @@ def width(level: Level) -> int:
     return observation(level, whole(level), 0.0).still.size
 
 
-def render(observation: Observation, sim: SimState) -> Float[Array, "o"]:
-    """The observation of a state."""
-    moving = [
-        jnp.column_stack(
-            [
-                shape.position,
-                shape.velocity,
-                jnp.tanh(shape.angular_velocity / 10),
-                jnp.sin(shape.rotation),
-                jnp.cos(shape.rotation),
-            ]
-        )
-        for shape in (sim.polygon, sim.circle)
-    ]
-    numbers = jnp.nan_to_num(jnp.clip(jnp.concatenate(moving).ravel(), -10, 10))
+def render(observation: Observation, bodies: Bodies) -> Float[Array, "o"]:
+    """The observation of the shapes as they are now."""
+    turning = [jnp.tanh(bodies.angular_velocity / 10), jnp.sin(bodies.rotation), jnp.cos(bodies.rotation)]
+    moving = jnp.column_stack([bodies.position, bodies.velocity, *turning])
+    numbers = jnp.nan_to_num(jnp.clip(moving.ravel(), -10, 10))
     return jnp.where(observation.source < 0, observation.still, numbers[observation.source])
 
 

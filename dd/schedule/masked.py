@@ -25,8 +25,23 @@ class MaskedState(NamedTuple):
 
 
 def _rank(values: Float[Array, "*b n"]) -> Int[Array, "*b n"]:
-    """The position of each value in ascending order along the last axis."""
-    return jnp.argsort(jnp.argsort(values, axis=-1), axis=-1)
+    """The position of each value in ascending order along the last axis; equal ones in their own order."""
+    # n is a chunk's entries: n^2 comparisons are several times faster than two sorts.
+    mine, other = values[..., :, None], values[..., None, :]
+    index = jnp.arange(values.shape[-1])
+    ahead = (other < mine) | ((other == mine) & (index[None, :] < index[:, None]))
+    return ahead.sum(axis=-1, dtype=jnp.int32)
+
+
+def _draw(key: Key[Array, ""], logits: Float[Array, "*b v"], temperature: Float[Array, ""]) -> Int[Array, "*b"]:
+    """x ~ softmax(logits / temperature) along the last axis; at temperature 0 the first of the largest."""
+    # The inverse of the distribution function takes one random number where Gumbel's trick takes v.
+    above = (logits - logits.max(axis=-1, keepdims=True)) / jnp.maximum(temperature, 1e-6)
+    upto = jnp.cumsum(jnp.exp(above), axis=-1)
+    # u < 1, but u * total may round to the total: the last bin with any mass is then the one.
+    u = jnp.where(temperature > 0, jax.random.uniform(key, logits.shape[:-1]), 0.0)
+    threshold = u[..., None] * upto[..., -1:]
+    return jnp.sum(upto <= jnp.minimum(threshold, jnp.nextafter(upto[..., -1:], 0.0)), axis=-1, dtype=jnp.int32)
 
 
 @fields.configuration
@@ -55,7 +70,7 @@ class MaskGIT(AbstractSampler):
         """One reverse step; `prediction` holds logits over the v bins of every entry."""
         token_key, choice_key = jax.random.split(key)
         log_p = jax.nn.log_softmax(prediction)
-        drawn = jnp.argmax(log_p + self.token_temperature * jax.random.gumbel(token_key, log_p.shape), axis=-1)
+        drawn = _draw(token_key, log_p, jnp.asarray(self.token_temperature))
         confidence = jnp.take_along_axis(log_p, drawn[..., None], axis=-1)[..., 0]
         noise = jax.random.gumbel(choice_key, confidence.shape)
         confidence = confidence + self.choice_temperature * (1.0 - t_next) * noise
@@ -68,7 +83,7 @@ class MaskGIT(AbstractSampler):
         # Known entries rank above every masked one, so the lowest `remaining` ranks are masked entries.
         rank = _rank(jnp.where(masked, confidence, jnp.inf).reshape(-1)).reshape(masked.shape)
         commit = masked & (rank >= remaining)
-        return state._replace(tokens=jnp.where(commit, drawn.astype(jnp.int32), state.tokens))
+        return state._replace(tokens=jnp.where(commit, drawn, state.tokens))
 
 
 @fields.configuration
