@@ -87,9 +87,7 @@ def _solve(
             solved.append(after)
         return place, motion, joined, tuple(solved)
 
-    worlds = max(x.shape[-1] for x in jax.tree.leaves((bodies, joined, found)))
-    carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (*x.shape[:-1], worlds)), (place, motion, joined, held))
-    place, motion, joined, held = lax.fori_loop(0, _ITERATIONS, iterate, carry)
+    place, motion, joined, held = lax.fori_loop(0, _ITERATIONS, iterate, (place, motion, joined, held))
     return Bodies(place, bodies.rotation, motion[:, :2], motion[:, 2]), Impulses(held, joined)
 
 
