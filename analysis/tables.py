@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.results import ending_in_one_line, find_sweep, publish, read_results, write_results
+from dd.env.benchmark import LEVELS
 
 __all__ = [
     "Cell",
@@ -30,12 +31,6 @@ __all__ = [
 
 WIDTH = 100  # columns of a terminal
 SHORTEST = "max(1, d)"  # the execute horizon of the published tables
-BENCHMARK = frozenset(
-    (
-        *("grasp_easy", "catapult", "cartpole_thrust", "hard_lunar_lander", "mjc_half_cheetah", "mjc_swimmer"),
-        *("mjc_walker", "h17_unicycle", "chain_lander", "catcher_v3", "trampoline", "car_launch"),
-    )
-)
 _LABELS = {"level": "level", "method": "method", "s": "s", "num_flow_steps": "steps"}
 
 
@@ -186,7 +181,7 @@ def _provenance(frame: pd.DataFrame) -> tuple[str, ...]:
     if "published_level" not in frame:
         return ()
     other = frame.level[frame.published_level.astype(str).str.lower() == "false"].drop_duplicates()
-    other = sorted(level for level in other if pathlib.PurePosixPath(level).stem in BENCHMARK)
+    other = sorted(level for level in other if pathlib.PurePosixPath(level).stem in LEVELS)
     if not other:
         return ()
     what = "is kinetix-env's version of that level" if len(other) == 1 else "are kinetix-env's versions of those levels"

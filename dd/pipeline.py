@@ -148,7 +148,7 @@ class Plan:
         """Lines a reader should see before work starts: experts that will be trained, results of other code."""
         lines = [
             f"{row.stage.label}: no expert is shipped for these settings; one is trained first, "
-            f"for {row.stage.total_steps:,} env steps at most"
+            f"for {row.stage.total_steps:,} env steps at most{self._expert_time(row.stage.total_steps)}"
             for row in self.pending()
             if row.stage.kind == "expert" and row.state == "todo"
         ]
@@ -160,6 +160,18 @@ class Plan:
                 more = f" and {len(modules) - 3} more" if len(modules) > 3 else ""
                 lines.append(f"made by other code and {verb}: {kinds} (changed: {', '.join(modules[:3])}{more})")
         return lines
+
+    def _expert_time(self, steps: int) -> str:
+        """How long that takes, from all experts at hand; shipped ones tell of the machine that trained them."""
+        rates: dict[str, list[float]] = {}
+        for result in self.store.entries():
+            with contextlib.suppress(UserError, KeyError):  # a damaged result that nobody asked for tells nothing
+                manifest = result.manifest
+                if manifest["kind"] == "expert":
+                    rate = manifest["seconds"] / manifest["summary"]["steps"][-1]
+                    rates.setdefault(manifest["device"], []).append(rate)
+        told = [f"{progress.duration(steps * max(each))} on {device}" for device, each in sorted(rates.items())]
+        return f" (up to {', '.join(told)})" if told else ""
 
 
 def _kinds(rows: Iterable[Row]) -> list[str]:

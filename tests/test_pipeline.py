@@ -1,6 +1,7 @@
 """Laws of the pipeline, on stages that write one number and need no jax."""
 
 import importlib
+import json
 import os
 import pathlib
 import shutil
@@ -144,6 +145,16 @@ def test_first_line_counts_what_is_done_stale_and_to_run(store):
     assert fresh.notices() == [
         "number 1: no expert is shipped for these settings; one is trained first, for 1,000 env steps at most"
     ]
+
+
+def test_an_experts_time_is_told_from_the_experts_at_hand(store):
+    ensure(rows(), store)
+    (manifest,) = store.root.glob("expert/*/manifest.json")
+    told = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(told | {"seconds": 30.0, "summary": {"steps": [100, 200]}}))
+    other = Training(expert=Expert(number=7), number=1)
+    notice = pipeline.Plan([other], store).notices()[-1]
+    assert notice.endswith("for 1,000 env steps at most (up to 2 min 30 s on here)")
 
 
 def test_time_expected_is_the_mean_of_finished_rows_of_the_program(store):

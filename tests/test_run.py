@@ -133,6 +133,10 @@ WRONG = {
     "infinite number": (["env.speed=inf"], ["env.speed=inf", "a number > 0", "env.speed=0.2"]),
     "number for a list": (["train.checkpoint_epochs=3"], ["train.checkpoint_epochs=3", "a list like [a,b]"]),
     "wrong number in a list": (["train.checkpoint_epochs=[0]"], ["[0]", "each an integer >= 1"]),
+    "checkpoint after the end": (
+        ["train.epochs=3", "train.checkpoint_epochs=[2,4]"],
+        ["train.checkpoint_epochs=[4]", "after epoch 3", "raise train.epochs"],
+    ),
     "no seed": (["seed="], ["seed=:", "seed=0,1,2"]),
     "text for a seed": (["seed=abc"], ["seed=abc", "an integer", "seed=0,1,2"]),
     "negative seed": (["seed=-1"], ["seed=-1", ">= 0", "seed=0,1,2"]),

@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dd import arrays, fields
+from dd.errors import UserError
 from dd.model.base import AbstractModel
 from dd.optimizer import AdamW
 from dd.policy import Policy
@@ -63,6 +64,14 @@ class Train(AbstractStage):
     seed: int = fields.field(0, ge=0, lt=2**31, leaf=True)
 
     kind: ClassVar[str] = "train"
+
+    def __post_init__(self) -> None:
+        beyond = [epoch for epoch in self.checkpoint_epochs if epoch > self.epochs]
+        if beyond:
+            raise UserError(
+                f"train.checkpoint_epochs={beyond}: training ends after epoch {self.epochs}; "
+                "leave these out or raise train.epochs"
+            )
 
     @property
     def label(self) -> str:
