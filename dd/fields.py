@@ -16,7 +16,6 @@ import hashlib
 import importlib
 import json
 import pathlib
-import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, dataclass_transform
 
@@ -50,16 +49,8 @@ def field(
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def configuration(cls: type) -> type:
-    """Make `cls` a frozen, keyword-only dataclass whose content is its configuration.
-
-    Its annotations are checked against values later (`dd.check`): those written as strings are looked up here.
-    """
-    made = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
-    if any(isinstance(item.type, str) for item in dataclasses.fields(made)):
-        hints = typing.get_type_hints(made)
-        for item in dataclasses.fields(made):
-            item.type = hints[item.name]
-    return made
+    """Make `cls` a frozen, keyword-only dataclass whose content is its configuration."""
+    return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
 
 def qualified_name(cls: type) -> str:

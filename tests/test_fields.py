@@ -148,13 +148,6 @@ def test_configurations_are_frozen_and_keyword_only():
         Inner(4)
 
 
-def test_annotations_written_as_strings_are_what_they_name():
-    made = type("Late", (), {"__annotations__": {"width": "int", "rate": "float | None"}, "width": 3, "rate": None})
-    made.__module__ = __name__
-    kinds = {item.name: item.type for item in dataclasses.fields(fields.configuration(made))}
-    assert kinds == {"width": int, "rate": float | None}
-
-
 def test_what_has_no_canonical_content_is_refused():
     with pytest.raises(TypeError, match="no canonical content"):
         fields.content({"a": object()})
