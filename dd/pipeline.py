@@ -120,13 +120,20 @@ class Plan:
         if not pending:
             return 0.0, 0
         seen: dict[tuple[str, str], list[float]] = {}
-        for result in self.store.entries():
-            with contextlib.suppress(UserError):  # a damaged result that nobody asked for tells nothing
-                manifest = result.manifest
-                if manifest["device"] == device:
-                    seen.setdefault((manifest["kind"], manifest.get("program")), []).append(manifest["seconds"])
+        for manifest in self._manifests:
+            if manifest["device"] == device:
+                seen.setdefault((manifest["kind"], manifest.get("program")), []).append(manifest["seconds"])
         known = [seen.get((row.stage.kind, row.program)) for row in pending]
         return float(sum(sum(each) / len(each) for each in known if each)), sum(not each for each in known)
+
+    @functools.cached_property
+    def _manifests(self) -> list[dict[str, Any]]:
+        """Of all results at hand, read once; a damaged one that nobody asked for tells nothing."""
+        readable = []
+        for result in self.store.entries():
+            with contextlib.suppress(UserError):
+                readable.append(result.manifest)
+        return readable
 
     def first_line(self, device: str) -> str:
         """Stages done, stale and to run, programs to compile, and the time expected where known."""
@@ -164,12 +171,9 @@ class Plan:
     def _expert_time(self, steps: int) -> str:
         """How long that takes, from all experts at hand; shipped ones tell of the machine that trained them."""
         rates: dict[str, list[float]] = {}
-        for result in self.store.entries():
-            with contextlib.suppress(UserError, KeyError):  # a damaged result that nobody asked for tells nothing
-                manifest = result.manifest
-                if manifest["kind"] == "expert":
-                    rate = manifest["seconds"] / manifest["summary"]["steps"][-1]
-                    rates.setdefault(manifest["device"], []).append(rate)
+        for manifest in self._manifests:
+            if manifest["kind"] == "expert" and (trained := manifest["summary"].get("steps")):
+                rates.setdefault(manifest["device"], []).append(manifest["seconds"] / trained[-1])
         told = [f"{progress.duration(steps * max(each))} on {device}" for device, each in sorted(rates.items())]
         return f" (up to {', '.join(told)})" if told else ""
 

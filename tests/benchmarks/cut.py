@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import dd
 from dd import fields
 from dd.decode.naive import Naive
 from dd.env.kinetix import Kinetix
-from dd.policy import LoadedPolicy
 from dd.rollout import Rollout
-from dd.store import Store
 
 BOUND = 0.06
 
@@ -33,8 +32,7 @@ def main():
     parser.add_argument("--slots", type=int, default=128)
     chosen = parser.parse_args()
 
-    found = Store.open(chosen.store).lookup(chosen.key)
-    loaded = LoadedPolicy.read(found.path, chosen.checkpoint)
+    loaded = dd.load(chosen.key, store=chosen.store, checkpoint=chosen.checkpoint)
     decode, sampler = Naive(), loaded.policy.process.sampler()
     rest = dict(fields.leaves(decode, "decode.")) | dict(fields.leaves(sampler, "sampler."))
     rest |= {"env_seed": 0, "policy_seed": 0, "inference_delay": chosen.delay}
