@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from dd.schedule.masked import Masked
+from dd.schedule.masked import Masked, _rank
 from dd.schedule.ratio import Linear
 
 H, A, V = 4, 3, 5
@@ -143,3 +143,12 @@ def test_imposed_tokens_are_known_and_not_counted():
     assert int(imposed.total) == L - 2 * A
     assert (imposed.tokens[:2] == x[:2]).all()
     assert (imposed.tokens[2:] == process.mask_token).all()
+
+
+@pytest.mark.parametrize("entries", [1, 12, 128, 129, 700])
+def test_ranks_are_places_in_stable_order_however_many_entries(entries):
+    """Ties, which keep their order, and infinities included; short and long chunks are ranked in different ways."""
+    values = np.random.default_rng(entries).integers(0, max(2, entries // 3), (3, entries)).astype(np.float32)
+    values[:, ::5] = np.inf
+    expected = np.argsort(np.argsort(values, axis=-1, kind="stable"), axis=-1, kind="stable")
+    np.testing.assert_array_equal(_rank(jnp.asarray(values)), expected)
