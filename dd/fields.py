@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import json
 import pathlib
+import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, dataclass_transform
 
@@ -50,7 +51,13 @@ def field(
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def configuration(cls: type) -> type:
     """Make `cls` a frozen, keyword-only dataclass whose content is its configuration."""
-    return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    made = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    items = dataclasses.fields(made)
+    if any(isinstance(item.type, str) for item in items):  # `from __future__ import annotations` leaves texts
+        kinds = typing.get_type_hints(made)
+        for item in items:
+            item.type = kinds[item.name]
+    return made
 
 
 def qualified_name(cls: type) -> str:

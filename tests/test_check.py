@@ -4,6 +4,7 @@ import pytest
 
 from dd import check, fields
 from dd.errors import UserError
+from tests.postponed import Postponed
 
 
 @fields.configuration
@@ -102,3 +103,10 @@ def test_near_names_come_before_all_names():
 )
 def test_a_value_is_shown_as_one_types_it(value, typed):
     assert check.shown(value) == typed
+
+
+def test_annotations_may_be_postponed():
+    assert dict(fields.leaves(Postponed(rate=1))) == {"rate": 1.0}
+    assert check.values(Postponed, {"rate": 1}, "it") == {"rate": 1.0}
+    with pytest.raises(UserError, match=r"it\.count=x: must be an integer >= 1; for instance it\.count=3"):
+        check.values(Postponed, {"count": "x"}, "it")

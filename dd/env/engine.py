@@ -20,6 +20,7 @@ from dd.env.pairs import Pairs, Rounds, pairs, rounds
 from dd.env.polygons import touch
 from dd.env.scene import Bodies, Scene
 from dd.env.solver import Impulses
+from dd.env.vectors import cross, turned
 from dd.env.worlds import worlds_last
 
 _PARAMS = SimParams()
@@ -101,21 +102,19 @@ class Engine:
         shapes, joints, thrusters = scene.shapes, scene.joints, scene.thrusters
         now = scenes.placed(scene, bodies)
         a, b = joints.a_index, joints.b_index
-        ends = (jax.tree.map(lambda x, index=index: x[index], now) for index in (a, b))
+        ends = (scenes.picked(now, each) for each in (a, b))
         first, second = jax.vmap(apply_motor, (0, 0, 0, 0, None))(*ends, joints, controls[: self.sizes.joint], _PARAMS)
         spin = bodies.angular_velocity.at[a].add(first).at[b].add(second)
 
         at = thrusters.object_index
         turn = bodies.rotation[at]
-        x, y = thrusters.relative_position.T
-        lever = jnp.stack([jnp.cos(turn) * x - jnp.sin(turn) * y, jnp.sin(turn) * x + jnp.cos(turn) * y])
+        lever = turned(thrusters.relative_position.T, jnp.cos(turn), jnp.sin(turn))
         angle = thrusters.rotation + turn
         along = jnp.stack([jnp.cos(angle), jnp.sin(angle)])
         power = thrusters.power * thrusters.active * controls[self.sizes.joint :]
         force = along * (power * _PARAMS.base_thruster_power * _PARAMS.dt)
-        torque = lever[0] * force[1] - lever[1] * force[0]
         return bodies._replace(
-            angular_velocity=spin.at[at].add(shapes.inverse_inertia[at] * torque),
+            angular_velocity=spin.at[at].add(shapes.inverse_inertia[at] * cross(lever, force)),
             velocity=bodies.velocity.at[at].add((shapes.inverse_mass[at] * force).T),
         )
 
@@ -127,7 +126,7 @@ def _circles(
     impulses: Float[Array, "2 c"],
 ) -> CollisionManifold:
     """Contacts of circles by jax2d, [1 point, c pairs, ...]."""
-    first, second = (jax.tree.map(lambda x, side=side: x[side], shapes) for side in pairs.T)
+    first, second = (scenes.picked(shapes, each) for each in pairs.T)
     normal, tangent = impulses
     nothing = jnp.zeros_like(normal)
     before = CollisionManifold(

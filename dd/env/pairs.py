@@ -45,15 +45,13 @@ class Rounds(NamedTuple):
     Attributes:
         pairs: in the uncut level.
         count: how many rounds there are.
-        forgetful: rounds that the pairs do not fill up. In each of them jax2d clears the accumulated impulse of the
-            uncut level's last pair, at whose place its fillers write.
-        last: whether that last pair is kept, and then is the last one here too.
+        forgetful: rounds in which the last pair's accumulated impulse is cleared: where the pairs do not fill a round
+            up, jax2d's fillers write at the place of the uncut level's last pair. None, where that pair is not kept.
     """
 
     pairs: int
     count: int
     forgetful: tuple[bool, ...]
-    last: bool
 
 
 def rounds(uncut: Sizes, kept: Kept) -> tuple[Rounds, Rounds, Rounds]:
@@ -71,4 +69,4 @@ def rounds(uncut: Sizes, kept: Kept) -> tuple[Rounds, Rounds, Rounds]:
 def _dealt(count: int, last: bool) -> Rounds:
     dealt = max(1, -(-count // _BATCH))
     fillers = dealt * _BATCH - count
-    return Rounds(count, dealt, tuple((r - count) % dealt < fillers for r in range(dealt)), last)
+    return Rounds(count, dealt, tuple(last and (r - count) % dealt < fillers for r in range(dealt)))

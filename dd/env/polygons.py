@@ -14,7 +14,8 @@ from jax2d.maths import zero_to_one
 from jax2d.sim_state import CollisionManifold, RigidBody
 from jaxtyping import Array, Bool, Float, Int
 
-from dd.env.scene import Bodies, Scene
+from dd.env.scene import Bodies, Scene, picked, placed
+from dd.env.vectors import dot, swept, turned
 
 _PREFERENCE = 0.01  # metres by which the second shape's face must separate more to be the reference
 _FAR = 99999.0
@@ -66,15 +67,15 @@ def touch(
         bodies: its shapes.
         impulses: of the step before; kept where the pair still touches.
     """
-    shapes = scene.shapes.replace(**bodies._asdict())
-    first, second = (_side(jax.tree.map(lambda x, side=side: x[side], shapes)) for side in pairs.T)
+    shapes = placed(scene, bodies)
+    first, second = (_side(picked(shapes, each)) for each in pairs.T)
     of_first, of_second = _face(first, second), _face(second, first)
-    turned = of_first.separation + _PREFERENCE < of_second.separation
+    flipped = of_first.separation + _PREFERENCE < of_second.separation
     ends, incident = (
-        jax.tree.map(lambda a, b: jnp.where(turned[:, None], b, a), getattr(of_first, name), getattr(of_second, name))
+        jax.tree.map(lambda a, b: jnp.where(flipped[:, None], b, a), getattr(of_first, name), getattr(of_second, name))
         for name in ("ends", "incident")
     )
-    normal = jnp.where(turned[:, None], -of_second.normal, of_first.normal)
+    normal = jnp.where(flipped[:, None], -of_second.normal, of_first.normal)
     separation = jnp.maximum(of_first.separation, of_second.separation)
     a, b = first.shape, second.shape
     mode = (a.collision_mode == 2) | (b.collision_mode == 2) | (a.collision_mode * b.collision_mode > 0)
@@ -84,7 +85,7 @@ def touch(
     def manifold(
         point: Float[Array, "c 2 w"], active: Bool[Array, "c w"], held: Float[Array, "2 c w"]
     ) -> CollisionManifold:
-        met = _dot(_velocity(b, point) - _velocity(a, point), normal)
+        met = dot(_velocity(b, point) - _velocity(a, point), normal)
         found = CollisionManifold(
             normal=normal,
             penetration=-separation,
@@ -105,22 +106,22 @@ def touch(
 def _side(shape: RigidBody) -> Side:
     own = shape.vertices
     triangle = (shape.n_vertices == 3)[:, None]
-    quarter = jnp.full((1, 1), jnp.pi / 2)
+    quarter = jnp.full((1, 1, 1), jnp.pi / 2)
     after = jnp.roll(own, -1, axis=1)
     after = after.at[:, 2].set(jnp.where(triangle, own[:, 0], own[:, 3]))
     along = after - own
-    length = zero_to_one(jnp.sqrt(_dot(jnp.moveaxis(along, 2, 1), jnp.moveaxis(along, 2, 1))))
-    normals = _turn(along, jnp.cos(quarter), jnp.sin(quarter)) / length[:, :, None]
-    reach = _products(normals, own)
+    length = zero_to_one(jnp.sqrt(dot(along, along)))
+    normals = turned(along, jnp.cos(quarter), jnp.sin(quarter)) / length[:, :, None]
+    reach = dot(normals[:, :, None], own[:, None])
     reach = reach.at[:, :, 3].set(jnp.where(triangle, reach[:, :, :3].min(axis=2) - 1, reach[:, :, 3]))
     cos, sin = jnp.cos(shape.rotation), jnp.sin(shape.rotation)
-    world = _turn(own, cos, sin) + shape.position[:, None]
+    world = turned(own, cos[:, None], sin[:, None]) + shape.position[:, None]
     return Side(shape, cos, sin, world, normals, reach.max(axis=2))
 
 
 def _face(side: Side, other: Side) -> Face:
-    away = _turn(other.vertices - side.shape.position[:, None], side.cos, -side.sin)
-    depth = _products(side.normals, away)  # [c, faces, the other's vertices, w]
+    away = turned(other.vertices - side.shape.position[:, None], side.cos[:, None], -side.sin[:, None])
+    depth = dot(side.normals[:, :, None], away[:, None])  # [c, faces, the other's vertices, w]
     triangle = (other.shape.n_vertices == 3)[:, None]
     depth = depth.at[:, :, 3].set(jnp.where(triangle, depth[:, :, :3].max(axis=2) + 1, depth[:, :, 3]))
     separation = depth.min(axis=2) - side.extent
@@ -134,7 +135,7 @@ def _face(side: Side, other: Side) -> Face:
     return Face(
         separation=separation.max(axis=1),
         ends=(_chosen(best, side.vertices), _chosen(following, side.vertices)),
-        normal=_turn(_chosen(best, side.normals)[:, None], side.cos, side.sin)[:, 0],
+        normal=turned(_chosen(best, side.normals), side.cos, side.sin),
         incident=(_chosen(nearest, other.vertices), _chosen(second, other.vertices)),
     )
 
@@ -146,40 +147,22 @@ def _clipped(
     """The incident vertices moved to within the reference face's ends, the deeper first; whether both are inside."""
     start, end = ends
     face = start - end
-    length = jnp.sqrt(_dot(face, face))
+    length = jnp.sqrt(dot(face, face))
     angle = jnp.pi + jnp.arctan2(face[:, 0], face[:, 1])
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    own = [_turn((each - start)[:, None], cos, sin)[:, 0] for each in incident]
+    own = [turned(each - start, cos, sin) for each in incident]
     depths = [each[:, 0] for each in own]
     held = [jnp.stack([each[:, 0], jnp.clip(each[:, 1], 0, length)], axis=1) for each in own]
-    places = [_turn(each[:, None], cos, -sin)[:, 0] + start for each in held]
+    places = [turned(each, cos, -sin) + start for each in held]
     swap = (depths[1] > depths[0])[:, None]
     deeper, other = jnp.where(swap, places[1], places[0]), jnp.where(swap, places[0], places[1])
     return deeper, other, jnp.minimum(*depths) > 0
 
 
 def _velocity(shape: RigidBody, point: Float[Array, "c 2 #w"]) -> Float[Array, "c 2 w"]:
-    arm = point - shape.position
-    return shape.velocity + shape.angular_velocity[:, None] * jnp.stack([-arm[:, 1], arm[:, 0]], axis=1)
-
-
-def _turn(
-    points: Float[Array, "c m 2 #w"], cos: Float[Array, "#c #w"], sin: Float[Array, "#c #w"]
-) -> Float[Array, "c m 2 w"]:
-    x, y, cos, sin = points[:, :, 0], points[:, :, 1], cos[:, None], sin[:, None]
-    return jnp.stack([cos * x - sin * y, sin * x + cos * y], axis=2)
-
-
-def _products(normals: Float[Array, "c 4 2 #w"], points: Float[Array, "c 4 2 #w"]) -> Float[Array, "c 4 4 w"]:
-    """Of each normal with each point."""
-    normals, points = normals[:, :, None], points[:, None]
-    return normals[:, :, :, 0] * points[:, :, :, 0] + normals[:, :, :, 1] * points[:, :, :, 1]
+    return shape.velocity + swept(shape.angular_velocity, point - shape.position)
 
 
 def _chosen(mask: Bool[Array, "c 4 #w"], values: Float[Array, "c 4 ... #w"]) -> Float[Array, "c ... w"]:
     mask = mask if values.ndim == mask.ndim else mask[:, :, None]
     return sum(jnp.where(mask[:, i], values[:, i], 0.0) for i in range(4))
-
-
-def _dot(a: Float[Array, "c 2 ..."], b: Float[Array, "c 2 ..."]) -> Float[Array, "c ..."]:
-    return a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1]

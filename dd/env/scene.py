@@ -3,10 +3,11 @@
 import dataclasses
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jax2d.engine import calculate_collision_matrix
 from jax2d.sim_state import Joint, RigidBody, StaticSimParams, Thruster
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from dd.env.level import Level
 
@@ -63,3 +64,8 @@ def start(scene: Scene) -> Bodies:
 def placed(scene: Scene, bodies: Bodies) -> RigidBody:
     """jax2d's description of the shapes as they are now."""
     return scene.shapes.replace(**bodies._asdict())
+
+
+def picked(shapes: RigidBody, index: Int[Array | np.ndarray, "c"]) -> RigidBody:
+    """The shapes of these numbers."""
+    return jax.tree.map(lambda x: x[index], shapes)

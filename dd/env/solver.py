@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dd.env.pairs import Pairs, Rounds
 from dd.env.scene import Bodies, Scene
+from dd.env.vectors import cross, swept, turned
 from dd.env.worlds import worlds_last
 
 _PARAMS = SimParams()
@@ -166,7 +167,7 @@ class Contacts:
 
         def along(direction: Float[Array, "c 2 w"]) -> Float[Array, "cc 3 w"]:
             direction = sides[..., None] * _twice(direction)
-            return jnp.append(direction, _cross(arms, direction)[:, None], axis=1)
+            return jnp.append(direction, cross(arms, direction)[:, None], axis=1)
 
         def felt(a: Float[Array, "cc 3 w"], b: Float[Array, "cc 3 w"]) -> Float[Array, "c w"]:
             return sum(jnp.split(_inner(self.inverse * a, b), 2))
@@ -190,7 +191,7 @@ class Contacts:
             for number in range(self.dealt.count):
                 change = self._round(number, p, rows, motion, impulse)
                 motion, impulse = motion + self._push(rows, change), impulse + change
-                if self.dealt.last and self.dealt.forgetful[number]:
+                if self.dealt.forgetful[number]:
                     impulse = impulse.at[:, -1].set(0.0)
             solved.append(impulse)
         return motion, jnp.stack(solved)
@@ -247,8 +248,7 @@ class Joints:
             for x in (shapes.inverse_mass, shapes.inverse_inertia, shapes.active, bodies.rotation)
         )
         own = jnp.stack([joints.a_relative_pos, joints.b_relative_pos], axis=1)
-        x, y, cos, sin = own[:, :, 0], own[:, :, 1], jnp.cos(turn), jnp.sin(turn)
-        arms = jnp.stack([cos * x - sin * y, sin * x + cos * y], axis=2)
+        arms = turned(own, jnp.cos(turn), jnp.sin(turn))
         holds = joints.active & (mass != 0).any(axis=1) & (active != 0).all(axis=1)
         return cls(ends, holds, arms, mass, inertia, turn[:, 1] - turn[:, 0] - joints.rotation, joints)
 
@@ -275,7 +275,7 @@ class Joints:
 
     def _pull(self, j: int, impulse: Float[Array, "3 w"]) -> Float[Array, "n 3 w"]:
         """An impulse pulls the first end's shape along, the second's back."""
-        turn = _cross(self.arms[j], impulse[None, :2]) + impulse[2]
+        turn = cross(self.arms[j], impulse[None, :2]) + impulse[2]
         pull = jnp.append(jnp.broadcast_to(impulse[:2], (2, *impulse[:2].shape)), turn[:, None], axis=1)
         return self._give(j, pull)
 
@@ -294,16 +294,16 @@ class Joints:
         heavy = 1 / zero_to_one(mass)  # the joint stands nearer to the heavier shape, and at the one that never moves
         share = jnp.where(mass[0] == 0, 0.0, jnp.where(mass[1] == 0, 1.0, heavy[1] / heavy.sum(axis=0)))
         levers = points[0] + share * gap - centre
-        ends = moving[:, :2] + _spin(moving[:, 2], levers)
+        ends = moving[:, :2] + swept(moving[:, 2], levers)
         apart = ends[1] - ends[0]
         along = apart / zero_to_one(jnp.sqrt(jnp.square(apart).sum(axis=0)))
         total = zero_to_one(mass.sum(axis=0))
-        felt = total + (inertia * jnp.square(_cross(arms, along[None]))).sum(axis=0)
+        felt = total + (inertia * jnp.square(cross(arms, along[None]))).sum(axis=0)
         wanted = (apart + _PARAMS.baumgarte_coefficient_joints_v * gap) / zero_to_one(felt)
         impulse = _PARAMS.joint_stiffness * wanted
 
         joint = jax.tree.map(lambda x: x[j], self.joints)
-        spun = inertia * _cross(arms, impulse[None])
+        spun = inertia * cross(arms, impulse[None])
         faster = (moving[1, 2] - spun[1]) - (moving[0, 2] + spun[0])
         beyond = self.turned[j] - jnp.clip(self.turned[j], joint.min_rotation, joint.max_rotation)
         limited = _PARAMS.baumgarte_coefficient_rjoint_limit_av * beyond
@@ -338,14 +338,5 @@ def _inner(a: Float[Array, "cc 3 w"], b: Float[Array, "cc 3 w"]) -> Float[Array,
     return a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2]
 
 
-def _cross(a: Float[Array, "c 2 w"], b: Float[Array, "#c 2 w"]) -> Float[Array, "c w"]:
-    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
-
-
 def _tangent(normal: Float[Array, "c 2 w"]) -> Float[Array, "c 2 w"]:
     return jnp.stack([normal[:, 1], -normal[:, 0]], axis=1)
-
-
-def _spin(angular: Float[Array, "c w"], arms: Float[Array, "c 2 w"]) -> Float[Array, "c 2 w"]:
-    """The velocity that turning gives the end of an arm."""
-    return angular[:, None] * jnp.stack([-arms[:, 1], arms[:, 0]], axis=1)

@@ -8,7 +8,7 @@ from jax2d.engine import get_pairwise_interaction_indices
 from jax2d.sim_state import StaticSimParams
 
 from dd.env.level import Kept, Sizes
-from dd.env.pairs import Rounds, pairs, rounds
+from dd.env.pairs import pairs, rounds
 
 SIZES = {"s": Sizes(5, 2, 1, 2), "m": Sizes(6, 3, 2, 2), "l": Sizes(12, 4, 6, 2)}
 
@@ -49,10 +49,12 @@ def test_what_touches_is_in_the_round_that_jax2d_puts_it_in(sizes):
                 assert {i for i in members if touches[i]} == set(np.flatnonzero(touches & (own == number)))
 
 
-def test_the_last_pair_is_there_where_both_of_its_shapes_are():
+def test_impulses_are_forgotten_only_where_the_last_pair_is_kept():
     uncut = SIZES["l"]
+    whole = [each.forgetful for each in rounds(uncut, Kept(*(np.arange(size) for size in uncut)))]
+    assert any(map(any, whole))
     for polygons, circles in itertools.product((range(12), range(11), [*range(10), 11]), (range(4), range(3), [0, 3])):
         kept = Kept(np.array(polygons), np.array(circles), np.arange(1), np.arange(1))
         both = {10, 11} <= set(polygons), 11 in polygons and 3 in circles, {2, 3} <= set(circles)
-        assert tuple(each.last for each in rounds(uncut, kept)) == both
-    assert isinstance(rounds(uncut, kept)[0], Rounds)
+        for dealt, forgetful, there in zip(rounds(uncut, kept), whole, both, strict=True):
+            assert dealt.forgetful == (forgetful if there else (False,) * dealt.count)
