@@ -14,7 +14,7 @@ def shipped(tmp_path):
 
 
 def test_those_that_can_be_trained_again_are_there_and_no_others(shipped):
-    assert shipped.keys() == {Expert(env=Kinetix(level=name)).key for name in LEVELS}
+    assert shipped.keys() == {Expert(env=Kinetix(level=name)).key() for name in LEVELS}
 
 
 def test_each_is_whole_and_ends_with_a_checkpoint_that_solves_nine_in_ten(shipped):
