@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dd import check
 from dd.decode.base import AbstractDecode
 from dd.env.base import AbstractEnv
-from dd.errors import UserError
+from dd.errors import ImpossiblePairError, UserError
 from dd.model.base import AbstractModel
 from dd.optimizer import AdamW
 from dd.schedule.base import AbstractProcess
@@ -26,7 +26,7 @@ from dd.tracking import MODES, Tracking
 
 _GROUPED = {"demos", "train", "eval", "env", "expert", "model", "optimizer", "schedule", "decode", "wandb", "suites"}
 SETTINGS = ("store", "store_layers", "stale", "device", "wandb")
-_SECTIONS = _GROUPED | {"seed", "suite", *SETTINGS}
+_SECTIONS = _GROUPED | {"seed", "suite", "num_bins", *SETTINGS}
 DEVICES = ("auto", "cpu", "gpu")
 STALE = ("recompute", "keep")
 
@@ -73,20 +73,56 @@ class Builder:
         experts = self._experts(plain["expert"], env)
         demos = self._object(Demos, plain["demos"], "demos", experts=experts)
         process = self._part(plain["schedule"], "schedule", AbstractProcess)
-        train = self._object(
+        train = self._train(plain | {"train": plain["train"] | {"seed": seed}}, demos, process)
+        decode, sampler = self._decode(plain["decode"], process)
+        if reason := decode.misfit(process, simulated_delay=train.simulated_delay is not None):
+            raise UserError(f"decode={_name(decode)} does not fit schedule={_name(process)}: {reason}")
+        if sampler.early_stop and decode.reads_rest:
+            why = "the rest of a chunk, which is then left undecided, matters to this method"
+            raise UserError(f"decode.early_stop=true with decode={_name(decode)}: {why}; leave it out")
+        numbers = _horizon(_epoch(plain["eval"], train), train.action_chunk_size)
+        for name, epoch in decode.checkpoints().items():
+            _kept(train, f"decode.{name}", epoch)
+        return self._object(Eval, numbers, "eval", policy=train, decode=decode, sampler=sampler)
+
+    def _train(self, plain: dict[str, Any], demos: Demos, process: AbstractProcess) -> Train:
+        """The training, and the one that it begins with."""
+        values = dict(plain["train"])
+        init = values.pop("init", None)
+        before = {}
+        if init is not None:
+            before["init"], values["init_epoch"] = self._before(plain, init, demos, process)
+        model, optimizer = plain["model"], plain["optimizer"]
+        return self._object(
             Train,
-            plain["train"] | {"seed": seed},
+            values,
             "train",
             demos=demos,
             process=process,
-            model=self._part(plain["model"], "model", AbstractModel),
-            optimizer=self._part(plain["optimizer"], "optimizer", AdamW),
+            model=self._part(model, "model", AbstractModel),
+            optimizer=self._part(optimizer, "optimizer", AdamW),
+            **before,
         )
-        decode, sampler = self._decode(plain["decode"], process)
-        if reason := decode.misfit(process):
-            raise UserError(f"decode={_name(decode)} does not fit schedule={_name(process)}: {reason}")
-        numbers = _horizon(plain["eval"], train.action_chunk_size)
-        return self._object(Eval, numbers, "eval", policy=train, decode=decode, sampler=sampler)
+
+    def _before(self, plain: dict[str, Any], init: Any, demos: Demos, process: AbstractProcess) -> tuple[Train, Any]:
+        """The training that another begins with, the same but for what `train.init` says, and its epoch.
+
+        It gives no prefixes unless told to: fine-tuning with them is what `train.init` is asked for most.
+        """
+        if not isinstance(init, dict) or "epoch" not in init:
+            rule = "must name an epoch, and what differs in the training before"
+            raise UserError(
+                f"train.init={check.shown(init)}: {rule}; for instance train.init='{{epoch: 24, epochs: 32}}'"
+            )
+        differs = {name: value for name, value in init.items() if name not in ("epoch", "optimizer")}
+        epoch, epochs = init["epoch"], differs.get("epochs", plain["train"]["epochs"])
+        kept = {} if epoch in ("best", -1, epochs) else {"checkpoint_epochs": [epoch]}
+        values = plain["train"] | {"simulated_delay": None, "init": None, "checkpoint_epochs": []} | kept | differs
+        changed = {"train": values, "optimizer": plain["optimizer"] | init.get("optimizer", {})}
+        before = self._train(plain | changed, demos, process)
+        epoch = None if epoch in (-1, before.epochs) else epoch
+        _kept(before, "train.init.epoch", epoch)
+        return before, epoch
 
     def _envs(self, plain: dict[str, Any]) -> list[AbstractEnv]:
         """The worlds a configuration asks for: one, or one for each level where a world has several."""
@@ -262,6 +298,25 @@ def _class(node: Any, where: str, kind: type) -> type:
     return cls
 
 
+def _epoch(node: dict[str, Any], train: Train) -> dict[str, Any]:
+    """The evaluation's numbers with `epoch` resolved: the last one is None, however it is said."""
+    epoch = node.get("epoch")
+    if epoch is None or epoch == -1 or epoch == train.epochs:
+        return {**node, "epoch": None}
+    if isinstance(epoch, bool) or (epoch != "best" and not isinstance(epoch, int)):
+        rule = "must be the number of an epoch, best, or -1 (the last)"
+        raise UserError(f"eval.epoch={check.shown(epoch)}: {rule}; for instance eval.epoch=-1")
+    _kept(train, "eval.epoch", epoch)
+    return node
+
+
+def _kept(train: Train, where: str, epoch: int | str | None) -> None:
+    try:
+        train.checkpoint(epoch)
+    except UserError as problem:
+        raise UserError(f"{where}={problem}") from problem
+
+
 def _horizon(node: dict[str, Any], chunk: int) -> dict[str, Any]:
     """The evaluation's numbers with `execute_horizon=auto` resolved and s in max(1, d)..H-d."""
     d, s = node.get("inference_delay"), node.get("execute_horizon")
@@ -270,7 +325,7 @@ def _horizon(node: dict[str, Any], chunk: int) -> dict[str, Any]:
         raise UserError(f"eval.inference_delay={check.shown(d)}: must be an integer >= 0; {way_out}")
     least, most = max(1, d), chunk - d
     if least > most:
-        raise UserError(
+        raise ImpossiblePairError(
             f"inference_delay={d} with action_chunk_size={chunk}: a chunk must outlast the delay twice "
             f"(max(1, d) <= H - d); use inference_delay 0..{chunk // 2} or a longer train.action_chunk_size"
         )
@@ -282,7 +337,7 @@ def _horizon(node: dict[str, Any], chunk: int) -> dict[str, Any]:
         why = "a chunk must last at least as long as its successor takes to compute"
         if s > most:
             why = "a chunk that starts d steps late has H - d actions to give"
-        raise UserError(
+        raise ImpossiblePairError(
             f"inference_delay={d} with execute_horizon={s}: {why}. With action_chunk_size={chunk} use execute_horizon "
             f"{least}..{most}, or execute_horizon=auto ({least})."
         )

@@ -1,10 +1,14 @@
 """Optimizers: a learning rate over time, and AdamW."""
 
 import abc
+import math
+from collections.abc import Sequence
 
 import optax
 
 from dd import fields
+
+_LOWER = 1e-4  # share by which a loss must be lower to count as lower
 
 
 class AbstractLearningRate(abc.ABC):
@@ -13,6 +17,10 @@ class AbstractLearningRate(abc.ABC):
     @abc.abstractmethod
     def create(self, peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
         """The rate after a linear warm-up of `warmup_steps` from 0 to `peak`."""
+
+    def scale(self, peak: float, losses: Sequence[float]) -> float:
+        """What the rate is multiplied by in the next epoch, given the validation losses of those before."""
+        return 1.0
 
 
 @fields.configuration
@@ -40,6 +48,32 @@ class Cosine(AbstractLearningRate):
 
 
 @fields.configuration
+class Plateau(AbstractLearningRate):
+    """Stay at the peak, and fall by `factor` where `patience` epochs in a row have not lowered the validation loss.
+
+    An epoch lowers it that ends below 1 - 1e-4 of the least so far. Below `lr_min` the rate does not fall.
+    """
+
+    factor: float = fields.field(0.5, gt=0.0, lt=1.0)
+    patience: int = fields.field(5, ge=1)
+    lr_min: float = fields.field(0.0, ge=0.0)
+
+    def create(self, peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
+        """See the base class."""
+        return Constant().create(peak, warmup_steps, total_steps)
+
+    def scale(self, peak: float, losses: Sequence[float]) -> float:
+        """See the base class."""
+        least, waited, scale = math.inf, 0, 1.0
+        for loss in losses:
+            waited = 0 if loss < least * (1 - _LOWER) else waited + 1
+            least = min(least, loss)
+            if waited == self.patience:
+                waited, scale = 0, scale * self.factor
+        return max(scale, min(1.0, self.lr_min / peak))
+
+
+@fields.configuration
 class AdamW:
     """Adam with decoupled weight decay (arXiv 1711.05101), warm-up, and clipping by the global gradient norm."""
 
@@ -56,3 +90,7 @@ class AdamW:
             optax.clip_by_global_norm(self.clip_norm),
             optax.adamw(rate, weight_decay=self.weight_decay),
         )
+
+    def scale(self, losses: Sequence[float]) -> float:
+        """What the rate is multiplied by in the next epoch, given the validation losses of those before."""
+        return self.lr_schedule.scale(self.learning_rate, losses)

@@ -275,10 +275,12 @@ class _Execution:
             path = _partial(self.store, stage.kind, key, fields.digest(origin))
             begin = time.monotonic()
             with self._tracked(stage, key) as run:
-                summary = build()(stage, _Work(self, stage, path, run))
+                work = _Work(self, stage, path, run)
+                summary = build()(stage, work)
             seconds = time.monotonic() - begin
             self.ran += 1
-            result = self.store.commit(stage.kind, key, self._manifest(row, key, origin, summary, seconds))
+            told = {"summary": summary, "timings": work.timings, "seconds": round(seconds, 3)}
+            result = self.store.commit(stage.kind, key, self._manifest(row, origin) | told)
         progress.say(f"{stage.kind} {stage.label}: done in {progress.duration(seconds)}{_told(summary)}")
         return result
 
@@ -302,19 +304,15 @@ class _Execution:
             upstream[key] = {name: manifest[name] for name in ("kind", "source", "upstream")}
         return {"source": source.modules(_modules(stage)), "upstream": upstream}
 
-    def _manifest(
-        self, row: Row, key: str, origin: dict[str, Any], summary: dict[str, Any], seconds: float
-    ) -> dict[str, Any]:
+    def _manifest(self, row: Row, origin: dict[str, Any]) -> dict[str, Any]:
         return {
             "label": row.stage.label,
             "config": fields.content(row.stage, everything=True),
             **origin,
-            "summary": summary,
             "program": row.program,
             "versions": versions(),
             "commit": commit(),
             "device": self.device,
-            "seconds": round(seconds, 3),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
 
@@ -327,6 +325,7 @@ class _Work:
     _stage: Any
     path: pathlib.Path
     _run: Run
+    timings: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def result(self, stage: Any) -> pathlib.Path:
         result = self._execution.results[self._execution.plan.key(stage)]
@@ -341,6 +340,9 @@ class _Work:
 
     def log(self, metrics: dict[str, int | float], step: int) -> None:
         self._run.log(metrics, step)
+
+    def timed(self, name: str, seconds: float) -> None:
+        self.timings[name] = seconds
 
 
 def _partial(store: Store, kind: str, key: str, origin: str) -> pathlib.Path:

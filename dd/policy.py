@@ -4,20 +4,19 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, ArrayLike, Float, Int, Key, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree
 
 from dd import arrays, fields
 from dd.env.base import Spec
 from dd.model.base import AbstractModel
 from dd.schedule.base import AbstractProcess, AbstractSampler, Denoise, State
 
-Wrap = Callable[[Denoise], Denoise]
+_PRIOR, _CORRECTION = 0x9410, 0xC0442EC7  # name the streams beside those of the reverse steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,23 +28,29 @@ class Policy:
         model: the backbone's sizes.
         spec: observation and action of the world.
         chunk: h, the actions of a chunk.
+        simulated_delay: it was trained with prefixes given, at time 1.
     """
 
     process: AbstractProcess
     model: AbstractModel
     spec: Spec
     chunk: int
+    simulated_delay: bool = False
 
     def create(self, key: Key[Array, ""]) -> PyTree[Array]:
         """Freshly initialised parameters."""
         return nnx.state(self._module(key), nnx.Param)
 
     def loss(
-        self, params: PyTree[Array], key: Key[Array, ""], obs: PyTree[Array], actions: Float[Array, "b h a"]
+        self,
+        params: PyTree[Array],
+        key: Key[Array, ""],
+        obs: PyTree[Array],
+        actions: Float[Array, "b h a"],
+        kept: Bool[Array, "b h"],
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """The process's loss and metrics on a batch."""
-        x = self.process.encode(actions, self.spec.action_low, self.spec.action_high)
-        return self.process.loss(key, x, self.denoiser(params, obs))
+        """The process's loss and metrics on a batch, in which the entries `kept` are given."""
+        return self.process.loss(key, self.encode(actions), kept, self.denoiser(params, obs))
 
     def denoiser(self, params: PyTree[Array], obs: PyTree[Array]) -> Denoise:
         """(noisy x [b h a], t) -> prediction, with the observation's part of the network computed once."""
@@ -55,7 +60,8 @@ class Policy:
 
     def prior(self, keys: Key[Array, " b"]) -> State:
         """One state at t = 0 per key."""
-        return jax.vmap(lambda key: self.process.prior(key, self.chunk, len(self.spec.action_low)))(keys)
+        dims = len(self.spec.action_low)
+        return jax.vmap(lambda key: self.process.prior(jax.random.fold_in(key, _PRIOR), self.chunk, dims))(keys)
 
     def sample(
         self,
@@ -65,7 +71,8 @@ class Policy:
         state: State,
         num_flow_steps: int | Int[Array, ""],
         first_step: int | Int[Array, ""] = 0,
-    ) -> State:
+        needed: Bool[Array, "h"] | None = None,
+    ) -> tuple[State, Int[Array, " b"]]:
         """The sampling loop: n = `num_flow_steps` reverse steps over [0, 1], from any state at time first_step / n.
 
         Step k goes from t = k / n to (k + 1) / n:
@@ -81,20 +88,70 @@ class Policy:
             state: batched over chunks.
             num_flow_steps: n >= 1, may be traced.
             first_step: the step to begin with, 0 for a state drawn from the prior.
+            needed: entries that will be read; a sampler with `early_stop` leaves a chunk alone once these are finished.
+
+        Returns:
+            The states at t = 1, and how often each chunk's denoiser was asked.
         """
         n = jnp.asarray(num_flow_steps, jnp.int32)
-        batch = keys.shape[0]
+        stops = sampler.early_stop and needed is not None
 
-        def step(k: Int[Array, ""], state: State) -> State:
+        def finished(state: State) -> Bool[Array, " b"]:
+            if not stops:
+                return jnp.zeros(keys.shape[0], bool)
+            return jax.vmap(lambda one: sampler.finished(self.process, one, needed))(state)
+
+        def unfinished(carry: tuple[Int[Array, ""], State, Int[Array, " b"]]) -> Bool[Array, ""]:
+            k, state, _ = carry
+            return (k < n) & ~finished(state).all()
+
+        def step(
+            carry: tuple[Int[Array, ""], State, Int[Array, " b"]],
+        ) -> tuple[Int[Array, ""], State, Int[Array, " b"]]:
+            k, state, asked = carry
             # (k + 1) / n, not k / n + 1 / n: the last step must land on exactly 1.
-            t, t_next = k / n, (k + 1) / n
-            times = jnp.full((batch, self.chunk), t, jnp.float32) if self.process.timed else None
-            prediction = denoise(jax.vmap(self.process.noisy)(state), times)
-            step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
-            advance = jax.vmap(lambda key, one, pred: sampler.step(self.process, key, one, pred, t, t_next))
-            return advance(step_keys, state, prediction)
+            following, times = self._step(denoise, sampler, keys, state, k, k / n, (k + 1) / n)
+            still = finished(state)
+            following = jax.tree.map(
+                lambda a, b: jnp.where(still.reshape(-1, *[1] * (a.ndim - 1)), a, b), state, following
+            )
+            return k + 1, following, asked + jnp.where(still, 0, times)
 
-        return jax.lax.fori_loop(jnp.asarray(first_step, jnp.int32), n, step, state)
+        start = jnp.asarray(first_step, jnp.int32), state, jnp.zeros(keys.shape[0], jnp.int32)
+        _, state, asked = jax.lax.while_loop(unfinished, step, start)
+        return state, asked
+
+    def _step(
+        self,
+        denoise: Denoise,
+        sampler: AbstractSampler,
+        keys: Key[Array, " b"],
+        state: State,
+        k: Int[Array, ""],
+        t: Float[Array, ""],
+        t_next: Float[Array, ""],
+    ) -> tuple[State, int | Int[Array, ""]]:
+        """One reverse step of all chunks with its corrections; how often the denoiser was asked."""
+
+        def forth(keys: Key[Array, " b"], state: State, t: Float[Array, ""]) -> State:
+            prediction = denoise(jax.vmap(self.process.noisy)(state), self._times(state, t))
+            return jax.vmap(lambda *one: sampler.step(self.process, *one, t, t_next))(keys, state, prediction)
+
+        def correct(i: Int[Array, ""], state: State) -> State:
+            pairs = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(jax.random.fold_in(key, _CORRECTION), i)))
+            back_keys, forth_keys = pairs(step_keys).T
+            state = jax.vmap(lambda *one: sampler.back(self.process, *one, since, t_next))(back_keys, state)
+            return forth(forth_keys, state, since)
+
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
+        corrections, since = sampler.corrections(t, t_next)
+        return jax.lax.fori_loop(0, corrections, correct, forth(step_keys, state, t)), 1 + corrections
+
+    def _times(self, state: State, t: Float[Array, ""]) -> Float[Array, "b h"] | None:
+        """The time of each entry: where it was imposed 1, if the policy has been trained with that."""
+        if not self.process.timed:
+            return None
+        return jnp.where(state.known & self.simulated_delay, 1.0, t)
 
     def actions(self, state: State) -> Float[Array, "b h a"]:
         """The actions of finished states."""
@@ -131,6 +188,7 @@ class Policy:
             "process": fields.content(self.process),
             "model": fields.content(self.model),
             "chunk": self.chunk,
+            "simulated_delay": self.simulated_delay,
             "obs": obs,
             "action_low": list(self.spec.action_low),
             "action_high": list(self.spec.action_high),
@@ -149,7 +207,8 @@ def _described_policy(described: dict[str, Any]) -> Policy:
         action_high=tuple(described["action_high"]),
         max_steps=described["max_steps"],
     )
-    return Policy(fields.rebuild(described["process"]), fields.rebuild(described["model"]), spec, described["chunk"])
+    process, model = fields.rebuild(described["process"]), fields.rebuild(described["model"])
+    return Policy(process, model, spec, described["chunk"], described.get("simulated_delay", False))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,4 +254,5 @@ def _one_chunk(
 ) -> Float[Array, "h a"]:
     keys = key[None]
     denoise = policy.denoiser(params, jax.tree.map(lambda x: x[None], obs))
-    return policy.actions(policy.sample(denoise, sampler, keys, policy.prior(keys), num_flow_steps))[0]
+    state, _ = policy.sample(denoise, sampler, keys, policy.prior(keys), num_flow_steps)
+    return policy.actions(state)[0]

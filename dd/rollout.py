@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from dd import fields
-from dd.decode.base import AbstractDecode, Prefix
+from dd.decode.base import POLICY, AbstractDecode, Prefix
 from dd.env.base import AbstractEnv
 from dd.policy import Policy
 from dd.schedule.base import AbstractSampler
@@ -23,12 +23,16 @@ class Episodes(NamedTuple):
         length: [n], env steps it lasted.
         return_: [n], its summed reward.
         iterations: env steps taken by all slots side by side; iterations x slots is the work, sum(length) the use.
+        chunks: [n], chunks sampled at its boundaries.
+        evaluations: [n], passes through the network for them.
     """
 
     solved: Bool[Array, " n"]
     length: Int[Array, " n"]
     return_: Float[Array, " n"]
     iterations: Int[Array, ""]
+    chunks: Int[Array, " n"]
+    evaluations: Int[Array, " n"]
 
 
 class _Slots(NamedTuple):
@@ -83,10 +87,9 @@ class Rollout:
         """Run all episodes.
 
         Args:
-            params: the policy's parameters.
+            params: the policy's parameters and those that the decode wants beside them, by name.
             level: the level's arrays.
-            leaves: `inference_delay`, `execute_horizon`, `env_seed`, `policy_seed`, `level_id` (scalars), and the
-                leaves of the decode and the sampler under `decode.` and `sampler.`.
+            leaves: what `leaves` gives.
         """
         n, b = self.num_evals, min(self.slots, self.num_evals)
         streams = _Streams.of(leaves)
@@ -95,7 +98,14 @@ class Rollout:
         start = _Loop(
             slots=self._fresh(level, streams, opening, episode),
             next_episode=jnp.asarray(b, jnp.int32),
-            done=Episodes(jnp.zeros(n, bool), jnp.zeros(n, jnp.int32), jnp.zeros(n), jnp.asarray(0, jnp.int32)),
+            done=Episodes(
+                solved=jnp.zeros(n, bool),
+                length=jnp.zeros(n, jnp.int32),
+                return_=jnp.zeros(n),
+                iterations=jnp.asarray(0, jnp.int32),
+                chunks=jnp.zeros(n, jnp.int32),
+                evaluations=jnp.zeros(n, jnp.int32),
+            ),
         )
 
         def unfinished(loop: _Loop) -> Bool[Array, ""]:
@@ -118,11 +128,11 @@ class Rollout:
             state = jax.vmap(self.env.reset, (None, 0))(level, streams.reset(episodes))
             obs = jax.vmap(self.env.observe, (None, 0))(level, state)
             keys = streams.opening(episodes)
-            denoise = self.policy.denoiser(params, obs)
-            state = self.policy.prior(keys)
-            return self.policy.actions(
-                self.policy.sample(denoise, sampler, keys, state, leaves["decode.num_flow_steps"])
+            denoise = self.policy.denoiser(params[POLICY], obs)
+            state, _ = self.policy.sample(
+                denoise, sampler, keys, self.policy.prior(keys), leaves["decode.num_flow_steps"]
             )
+            return self.policy.actions(state)
 
         chunks = jax.lax.map(block, jnp.arange(blocks * b, dtype=jnp.int32).reshape(blocks, b))
         return chunks.reshape(blocks * b, *chunks.shape[2:])
@@ -149,7 +159,12 @@ class Rollout:
         before = loop.slots.chunk
         obs = jax.vmap(self.env.observe, (None, 0))(level, loop.slots.state)
         keys = streams.policy(loop.slots.episode, loop.slots.step)
-        after = decode.chunk(self.policy, sampler, params, keys, obs, Prefix(before, d, s))
+        after, asked = decode.chunk(self.policy, sampler, params, keys, obs, Prefix(before, d, s))
+        counted = loop.done._replace(  # idle slots have number n, which lies outside and is dropped
+            chunks=loop.done.chunks.at[loop.slots.episode].add(1, mode="drop"),
+            evaluations=loop.done.evaluations.at[loop.slots.episode].add(asked, mode="drop"),
+        )
+        loop = loop._replace(done=counted)
 
         def running(carry: tuple[Int[Array, ""], _Loop]) -> Bool[Array, ""]:
             return (carry[0] < s) & (carry[1].slots.episode < self.num_evals).any()
@@ -173,7 +188,7 @@ class Rollout:
         step = slots.step + running
         ended = running & outcome.done
         where = jnp.where(ended, slots.episode, n)  # n lies outside and is dropped
-        done = Episodes(
+        done = loop.done._replace(
             solved=loop.done.solved.at[where].set(outcome.solved, mode="drop"),
             length=loop.done.length.at[where].set(step, mode="drop"),
             return_=loop.done.return_.at[where].set(total, mode="drop"),
@@ -191,6 +206,37 @@ class Rollout:
         fresh = self._fresh(level, streams, opening, jnp.where(idle, number, loop.slots.episode))
         taken = jnp.minimum(loop.next_episode + idle.sum(), self.num_evals).astype(jnp.int32)
         return loop._replace(slots=_pick(idle, fresh, loop.slots), next_episode=taken)
+
+
+def leaves(
+    decode: AbstractDecode,
+    sampler: AbstractSampler,
+    *,
+    inference_delay: int,
+    execute_horizon: int,
+    env_seed: int,
+    policy_seed: int,
+    level_id: int,
+) -> dict[str, Array]:
+    """The arrays in which evaluations through one program differ, beside parameters and level.
+
+    Args:
+        decode, sampler: how a chunk is drawn.
+        inference_delay, execute_horizon: d and s.
+        env_seed: of the episodes.
+        policy_seed: of the policy's sampling.
+        level_id: names the level, in 0..2^32-1.
+    """
+    numbers = {
+        "inference_delay": inference_delay,
+        "execute_horizon": execute_horizon,
+        "env_seed": env_seed,
+        "policy_seed": policy_seed,
+        **dict(fields.leaves(decode, "decode.")),
+        **dict(fields.leaves(sampler, "sampler.")),
+    }
+    arrays = {name: jnp.asarray(x, jnp.float32 if isinstance(x, float) else jnp.int32) for name, x in numbers.items()}
+    return {**arrays, "level_id": jnp.asarray(level_id, jnp.uint32)}
 
 
 class _Streams(NamedTuple):

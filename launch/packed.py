@@ -1,5 +1,6 @@
 """Hydra launcher that takes a multirun whole: equal stages run once, rows that share a program share its executable."""
 
+import dataclasses
 import pathlib
 import shutil
 import sys
@@ -17,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from dd.errors import UserError
-from launch import sweep
+from launch import grid, sweep
 from launch.compose import Composer
 
 
@@ -55,19 +56,22 @@ class PackedLauncher(Launcher):
 
 
 class TidySweeper(Sweeper):
-    """Hydra's own sweeper, which leaves no folder behind for a command that was refused.
+    """Hydra's own sweeper, with axes that advance together; it leaves no folder behind for a refused command.
 
     Args:
-        max_batch_size, params: of Hydra's own.
+        max_batch_size: must be None: the launcher takes a sweep whole.
+        params: the experiment's axes, as for Hydra's own.
+        zip: lists of keys whose values are taken in step.
     """
 
     __module__ = "hydra_plugins.dd"
 
-    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None):
+    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None, zip: list[list[str]]):
         # Not a subclass: looking for plugins, Hydra executes that module again, and the class is another one then.
         self._basic = basic_sweeper.BasicSweeper(max_batch_size, params)
         # The launcher composes every job before it runs the first; to compose them here too would take seconds.
         self._basic.validate_batch_is_legal = lambda batch: None
+        self._basic.split_arguments = lambda overrides, _: [grid.jobs(overrides, zip)]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
@@ -87,6 +91,14 @@ class TidySweeper(Sweeper):
         except BaseException:
             _tidy(self._folder, fresh)
             raise
+
+
+@dataclasses.dataclass
+class TidySweeperConf(basic_sweeper.BasicSweeperConf):
+    """What `hydra.sweeper` holds."""
+
+    _target_: str = "hydra_plugins.dd.TidySweeper"
+    zip: list[list[str]] = dataclasses.field(default_factory=list)
 
 
 def _require_writable(folder: pathlib.Path) -> None:
@@ -119,7 +131,7 @@ def register() -> None:
     """
     sys.modules[PackedLauncher.__module__] = sys.modules[__name__]
     launcher = {"_target_": "hydra_plugins.dd.PackedLauncher"}
-    sweeper = basic_sweeper.BasicSweeperConf(_target_="hydra_plugins.dd.TidySweeper")
+    sweeper = TidySweeperConf()
     for group, name, cls, node in (
         ("hydra/launcher", "packed", PackedLauncher, launcher),
         ("hydra/sweeper", "tidy", TidySweeper, sweeper),

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from analysis import plots, results, tables
 from dd import config, pipeline, progress
-from dd.errors import UserError
+from dd.errors import ImpossiblePairError, UserError
 from dd.stage.eval import Eval
 from dd.store import Result, Store
 from launch import arms
@@ -35,14 +35,15 @@ def execute(configs: Sequence[DictConfig], folder: pathlib.Path) -> dict[str, di
         SweepFailedError: when rows failed; the others are done and in the table.
     """
     begin = time.monotonic()
-    builder = config.Builder()
-    rows = [run for each in configs for run in builder.build(each)]
+    rows, skipped = _rows(configs)
     _require_one_setting(configs)
     settings = config.settings(configs[0])
     store = Store.open(settings.store, settings.store_layers)
     plan = pipeline.Plan(rows, store, keep_stale=settings.keep_stale)
     device = config.use_device(settings.device)
     progress.say(plan.first_line(device))
+    if skipped:
+        progress.say(f"{skipped} rows are left out: their inference_delay and execute_horizon exclude each other.")
     for line in plan.notices():
         progress.say(line)
     table = _Table(folder, store, dict(zip(map(plan.key, plan.asked), arms.names(plan.asked), strict=True)))
@@ -56,6 +57,22 @@ def execute(configs: Sequence[DictConfig], folder: pathlib.Path) -> dict[str, di
         _tell(outcome.failures.values())
         raise SweepFailedError
     return {key: result.manifest["summary"] for key, result in outcome.results.items()}
+
+
+def _rows(configs: Sequence[DictConfig]) -> tuple[list[Eval], int]:
+    """All rows, and how many configurations of a grid over delays and horizons were left out as impossible."""
+    builder, rows, skipped = config.Builder(), [], 0
+    grid = all(
+        len({str(each.eval.get(name)) for each in configs}) > 1 for name in ("inference_delay", "execute_horizon")
+    )
+    for each in configs:
+        try:
+            rows += builder.build(each)
+        except ImpossiblePairError:
+            skipped += 1
+            if not grid or skipped == len(configs):
+                raise
+    return rows, skipped
 
 
 def _require_one_setting(configs: Sequence[DictConfig]) -> None:

@@ -8,6 +8,7 @@ import shutil
 
 import hydra
 import pytest
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from dd import config, pipeline, source
@@ -17,6 +18,11 @@ from dd.errors import UserError
 CONF = pathlib.Path(config.__file__).parent.parent / "conf"
 DECODES = sorted(file.stem for file in (CONF / "decode").glob("*.yaml"))
 TINY = ("env=pointmass", "expert=laptop", "scale=smoke")
+FLOW = ("schedule=flow",)
+NEEDS = {"prefix": (*FLOW, "train.simulated_delay=3")}  # to fit at all
+ROWS = [(decode, NEEDS.get(decode, ())) for decode in DECODES] + [("realtime", FLOW), ("naive", ("schedule=uniform",))]
+OTHERS = {"eval.epoch": "best", "train.simulated_delay": 3, "train.patience": 3, "train.init": {"epoch": 1}}
+TOGETHER = {"decode.weak", "decode.bid_k"}  # neither means anything alone
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +58,21 @@ def other(value):
 
 
 def numbers(composed, section):
-    """(key, another value) for everything that a section of the configuration sets."""
+    """(key, another value) for everything that a section of the configuration sets, what would do nothing left out."""
+    flow = composed.schedule._target_.endswith("Flow")
+    idle = {"decode.strength", "decode.sigma"} if flow else {"decode.max_guidance_weight"}
+    idle |= TOGETHER
+    if not composed.decode._target_.endswith(("Naive", "HardMasking")):
+        idle |= {"decode.early_stop"}
 
     def walk(node, path):
         for name, value in node.items():
             if isinstance(value, dict):
                 yield from walk(value, f"{path}.{name}")
-            elif name != "_target_":
-                yield f"{path}.{name}", other(value)
+            elif name != "_target_" and (key := f"{path}.{name}") not in idle:
+                yield key, OTHERS[key] if key in OTHERS else other(value)
 
-    return list(walk(OmegaConf.to_container(composed[section]), section))
+    return list(walk(OmegaConf.to_container(composed[section], resolve=True), section))
 
 
 def changed(composed, key, value):
@@ -71,11 +82,11 @@ def changed(composed, key, value):
     return row(copied)
 
 
-@pytest.mark.parametrize("decode", DECODES)
-def test_no_value_of_decode_or_eval_is_in_the_key_of_a_training(compose, decode):
-    base = compose(f"decode={decode}")
+@pytest.mark.parametrize(("decode", "overrides"), ROWS)
+def test_no_value_of_decode_or_eval_is_in_the_key_of_a_training(compose, decode, overrides):
+    base = compose(f"decode={decode}", *overrides)
     before = row(base)
-    assert len(numbers(base, "decode")) >= 3
+    assert len(numbers(base, "decode")) >= 1
     for key, value in [*numbers(base, "decode"), *numbers(base, "eval")]:
         after = changed(base, key, value)
         assert after.policy.key() == before.policy.key(), key
@@ -113,7 +124,10 @@ def test_a_number_is_the_same_however_it_is_written(compose):
 def test_equal_parts_are_one_object(compose):
     builder = config.Builder()
     grid = itertools.product(DECODES, (0, 1), (0, 1))
-    built = [builder.build(compose(f"decode={a}", f"eval.inference_delay={d}", f"seed={s}"))[0] for a, d, s in grid]
+    given = ("schedule=flow", "train.simulated_delay=3")
+    built = [
+        builder.build(compose(f"decode={a}", f"eval.inference_delay={d}", f"seed={s}", *given))[0] for a, d, s in grid
+    ]
     assert len({id(each.policy) for each in built}) == 2
     assert len({id(each.policy.demos) for each in built}) == 1
     assert len({each.key() for each in built}) == len(built) == 4 * len(DECODES)
@@ -127,7 +141,7 @@ def test_auto_is_the_shortest_horizon(compose):
 @pytest.mark.parametrize("decode", DECODES)
 def test_a_decode_s_code_belongs_to_its_own_rows_alone(compose, decode):
     """So an edit of its file reruns its evaluations, and nothing upstream or beside them."""
-    ran = row(compose(f"decode={decode}"))
+    ran = row(compose(f"decode={decode}", *NEEDS.get(decode, ())))
     own = set(source.modules(pipeline._modules(ran)))
     assert {f"dd.decode.{decode}", "dd.rollout", "dd.policy"} <= own
     for stage in (ran.policy, ran.policy.demos, *ran.policy.demos.experts):
@@ -156,7 +170,10 @@ OPTIONS = [
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_builds(compose, option):
-    assert row(compose(option, "env.worlds=null" if option == "env=kinetix" else "seed=0", "suite=laptop")).key()
+    group, _, name = option.partition("=")
+    more = NEEDS.get(name, ()) if group == "decode" else ()
+    level = "env.worlds=null" if option == "env=kinetix" else "seed=0"
+    assert row(compose(option, level, "suite=laptop", *more)).key()
 
 
 @pytest.mark.parametrize("file", [*sorted(CONF.glob("*/*.yaml")), CONF / "config.yaml"], ids=lambda each: each.stem)
@@ -213,3 +230,75 @@ def test_settings_hold_what_is_in_no_key(compose, tmp_path):
     assert (given.store, given.store_layers, given.keep_stale) == (pathlib.Path("here"), (tmp_path,), True)
     assert (given.device, given.tracking.mode, given.tracking.project) == ("auto", "disabled", "dd")
     assert config.settings(compose()).store is None
+
+
+def test_both_parts_of_a_forward_contrast_are_in_the_row_s_key_and_its_epoch_must_be_kept(compose):
+    given = ("decode=bid", "train.checkpoint_epochs=[1]")
+    plain, contrast = row(compose(*given)), row(compose(*given, "decode.weak=1", "decode.bid_k=2"))
+    assert (plain.policy.key(), plain.key() == contrast.key()) == (contrast.policy.key(), False)
+    with pytest.raises(UserError, match=r"decode\.weak=1: .* train\.checkpoint_epochs, or name one of 2, best"):
+        rows(compose("decode=bid", "decode.weak=1", "decode.bid_k=2"))
+
+
+def test_the_last_epoch_is_one_row_however_it_is_said(compose):
+    """-1, null and the number of the last one; best is another, as is an epoch that is kept."""
+    given = "train.checkpoint_epochs=[1]"
+    last = {row(compose(given, f"eval.epoch={each}")).key() for each in (-1, "null", 2)}
+    others = {row(compose(given, f"eval.epoch={each}")).key() for each in ("best", 1)}
+    assert len(last) == 1
+    assert len(others | last) == 3
+    for wrong, rule in (("3", "does not keep"), ("later", "must be the number of an epoch"), ("1.5", "must be")):
+        with pytest.raises(UserError, match=rf"eval\.epoch={wrong}: .*{rule}"):
+            rows(compose(f"eval.epoch={wrong}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("decode=prefix",), "decode=prefix does not fit schedule=masked: tokens are imposed"),
+        (("decode=prefix", "schedule=flow"), "decode=prefix does not fit schedule=flow: .* train.simulated_delay"),
+        (("decode=realtime", "decode.early_stop=true"), "decode.early_stop=true with decode=realtime: "),
+        (("decode=bid", "decode.early_stop=true"), "decode.early_stop=true with decode=bid: "),
+        (("decode.early_stop=true", "decode.use_remask=true"), "decode.early_stop=true: "),
+        (("schedule=flow", "decode.early_stop=true"), "decode.early_stop"),
+        (("schedule=flow", "schedule.num_bins=8"), "schedule.num_bins"),
+        (("train.simulated_delay=9",), "train.simulated_delay=9: must be an integer 2..8"),
+        (("train.simulated_delay=false",), "train.simulated_delay=false: must be"),
+        (("train.simulated_delay=1",), "train.simulated_delay=1: must be"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(compose, overrides, message):
+    with pytest.raises((UserError, ConfigCompositionException), match=message):
+        rows(compose(*overrides))
+
+
+def test_early_stop_goes_with_the_decodes_that_leave_the_rest_alone(compose):
+    for decode in ("naive", "hard_masking"):
+        assert row(compose(f"decode={decode}", "decode.early_stop=true")).sampler.early_stop
+
+
+def test_the_bins_of_a_scale_are_every_token_schedule_s_unless_set_there(compose):
+    assert [row(compose(f"schedule={each}")).policy.process.num_bins for each in ("masked", "uniform")] == [8, 8]
+    assert row(compose("schedule.num_bins=128")).policy.process.num_bins == 128
+    assert row(compose("num_bins=32")).policy.process.num_bins == 32
+
+
+def test_a_training_may_begin_with_another_one(compose):
+    """All is as in this one but for what is named, and no prefixes; that one's epoch is kept by it."""
+    given = ("train.epochs=3", "train.simulated_delay=4", "optimizer.learning_rate=1e-4")
+    stage = row(compose(*given, "train.init={epoch: 5, epochs: 9, optimizer: {learning_rate: 1e-3}}")).policy
+    before = stage.init
+    assert (before.epochs, before.checkpoint_epochs, before.simulated_delay, before.init) == (9, (5,), None, None)
+    assert (before.optimizer.learning_rate, stage.optimizer.learning_rate, stage.init_epoch) == (1e-3, 1e-4, 5)
+    assert (
+        before == row(compose("train.epochs=9", "train.checkpoint_epochs=[5]", "optimizer.learning_rate=1e-3")).policy
+    )
+    assert row(compose(*given, "train.init={epoch: -1}")).policy.init_epoch is None
+    for wrong, message in (
+        ("3", r"train\.init=3: must name an epoch"),
+        ("{epochs: 3}", r"must name an epoch"),
+        ("{epoch: 4, epochs: 3}", r"train\.checkpoint_epochs=\[4\]"),
+        ("{epoch: 1, epoch_s: 3}", r"train\.epoch_s"),
+    ):
+        with pytest.raises(UserError, match=message):
+            rows(compose(*given, f"train.init={wrong}"))

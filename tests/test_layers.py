@@ -13,10 +13,10 @@ LAYERS = [
     {"pipeline", "schedule", "model", "env"},
     {"policy"},
     {"loading", "decode"},
-    {"rollout"},
+    {"rollout", "latency"},
     {"stage"},
     {"config", "manual"},
-    {"run"},
+    {"run", "experts"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from dd.optimizer import AdamW, Constant, Cosine
+from dd.optimizer import AdamW, Constant, Cosine, Plateau
 
 
 def rates(schedule, peak, warmup, total):
@@ -67,3 +67,20 @@ def test_weight_decay_is_decoupled_from_the_gradient():
     assert float(still[0]) == pytest.approx(0.95**3)
     moved, _ = steps(optimizer, [jnp.full(1, 123.0)], jnp.ones(1))
     assert float(moved[0]) == pytest.approx(1 - 0.1 - 0.05, rel=1e-5)
+
+
+def test_on_a_plateau_the_rate_falls_by_the_factor_and_not_below_its_minimum():
+    """Patience 2: two epochs in a row that are not lower, and again after two more; a lower one begins anew."""
+    rate = Plateau(factor=0.5, patience=2, lr_min=1e-4)
+    losses = [3.0, 2.0, 2.0, 2.1, 2.0, 1.9, 1.9, 1.9, 1.9, 1.9]
+    scales = [rate.scale(1e-3, losses[:n]) for n in range(len(losses) + 1)]
+    assert scales == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
+    assert rate.scale(1e-3, [1.0] * 100) == pytest.approx(0.1)
+    assert AdamW(learning_rate=1e-3, lr_schedule=rate).scale(losses) == 0.125
+    assert AdamW(learning_rate=1e-3).scale(losses) == 1
+
+
+def test_a_plateaus_loss_must_fall_by_more_than_rounding():
+    assert Plateau(patience=1).scale(1.0, [1.0, 0.99995]) == 0.5
+    assert Plateau(patience=1).scale(1.0, [1.0, 0.999]) == 1
+    assert rates(Plateau(), 3e-4, 40, 200)[40:] == pytest.approx(3e-4)

@@ -31,7 +31,7 @@ def sample(params):
 
     @jax.jit
     def run(obs, keys, state, first_step=0, n=N):
-        return POLICY.sample(POLICY.denoiser(params, obs), MaskGIT(), keys, state, n, first_step)
+        return POLICY.sample(POLICY.denoiser(params, obs), MaskGIT(), keys, state, n, first_step)[0]
 
     return lambda obs, keys, state=None, **rest: run(obs, keys, POLICY.prior(keys) if state is None else state, **rest)
 
@@ -84,8 +84,8 @@ def test_a_chunk_depends_on_its_own_key_and_observation_only(sample):
 
 class Recording(AbstractSampler):
     def step(self, process, key, state, prediction, t, t_next):
-        times, count = state
-        return times.at[count].set(jnp.stack([t, t_next, prediction[0]])), count + 1
+        told = jnp.stack([t, t_next, prediction[0]])
+        return state._replace(times=state.times.at[state.count].set(told), count=state.count + 1)
 
 
 @pytest.mark.parametrize(("n", "first_step"), [(1, 0), (3, 0), (7, 0), (7, 4)])
@@ -97,7 +97,9 @@ def test_times_run_from_0_to_exactly_1_and_the_network_is_told(n, first_step):
     def run(n, first_step):
         return policy.sample(lambda x, t: t, Recording(), KEYS, policy.prior(KEYS), n, first_step)
 
-    times, count = map(np.asarray, run(n, first_step))
+    state, asked = run(n, first_step)
+    times, count = np.asarray(state.times), np.asarray(state.count)
+    assert (asked == n - first_step).all()
     assert (count == n - first_step).all()
     t, t_next, told = times[0, : n - first_step].T
     expected = np.arange(first_step, n + 1) / np.float32(n)
@@ -143,7 +145,5 @@ def test_a_loaded_policy_refuses_what_it_can_not_answer(folder):
 
 def test_encoding_actions_and_decoding_states_meet_at_bin_centres():
     tokens = jax.random.randint(KEYS[0], (3, 8, 2), 0, 8)
-    state = jax.vmap(lambda x: POLICY.process.impose(POLICY.process.prior(KEYS[0], 8, 2), x, jnp.ones((8, 1), bool)))(
-        tokens
-    )
+    state = jax.vmap(lambda x: POLICY.process.impose(POLICY.process.prior(KEYS[0], 8, 2), x, jnp.ones(8, bool)))(tokens)
     assert (POLICY.encode(POLICY.actions(state)) == tokens).all()

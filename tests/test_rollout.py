@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dd import fields
+from dd import fields, rollout
+from dd.decode.base import POLICY as POLICY_NAME
 from dd.decode.base import Prefix
+from dd.decode.hard_masking import HardMasking
 from dd.decode.naive import Naive
 from dd.decode.realtime import Realtime
 from dd.env.pointmass import PointMass
@@ -41,25 +43,24 @@ SOME = [(0, 1), (0, 6), (1, 2), (2, 4), (3, 3)]
 
 
 def leaves(d, s, *, n=3, strength=0.05, env_seed=0, policy_seed=0, level_id=LEVEL_ID, **sampler):
-    numbers = {
-        "inference_delay": d,
-        "execute_horizon": s,
-        "env_seed": env_seed,
-        "policy_seed": policy_seed,
-        **dict(fields.leaves(Realtime(num_flow_steps=n, strength=float(strength)), "decode.")),
-        **dict(fields.leaves(MaskGIT(**sampler), "sampler.")),
-    }
-    arrays = {name: jnp.asarray(x, jnp.float32 if isinstance(x, float) else jnp.int32) for name, x in numbers.items()}
-    return {**arrays, "level_id": jnp.asarray(level_id, jnp.uint32)}
+    return rollout.leaves(
+        Realtime(num_flow_steps=n, strength=float(strength)),
+        MaskGIT(**sampler),
+        inference_delay=d,
+        execute_horizon=s,
+        env_seed=env_seed,
+        policy_seed=policy_seed,
+        level_id=level_id,
+    )
 
 
 @functools.cache
-def program(slots, num_evals=EPISODES, decode=DECODE):
-    return jax.jit(Rollout(WORLD, POLICY, decode, MaskGIT(), num_evals, slots).__call__)
+def program(slots, num_evals=EPISODES, decode=DECODE, early_stop=False):
+    return jax.jit(Rollout(WORLD, POLICY, decode, MaskGIT(early_stop=early_stop), num_evals, slots).__call__)
 
 
 def run(params, numbers, **which):
-    return jax.device_get(program(**which)(params, WORLD.load(), numbers))
+    return jax.device_get(program(**which)({POLICY_NAME: params}, WORLD.load(), numbers))
 
 
 def same(a, b):
@@ -87,7 +88,9 @@ def _begin(params, numbers, episode):
     sampler = fields.bind(MaskGIT(), numbers, "sampler.")
     empty = Prefix(jnp.zeros((1, H, 2)), jnp.int32(0), jnp.int32(1))
     obs = WORLD.observe(level, state)[None]
-    return state, decode.chunk(POLICY, sampler, params, streams.opening(episode[None]), obs, empty)[0]
+    return state, decode.chunk(
+        POLICY, sampler, {POLICY_NAME: params}, streams.opening(episode[None]), obs, empty
+    ).actions[0]
 
 
 @jax.jit
@@ -97,7 +100,7 @@ def _next_chunk(params, numbers, state, before, episode, step):
     prefix = Prefix(before[None], numbers["inference_delay"], numbers["execute_horizon"])
     obs = WORLD.observe(WORLD.load(), state)[None]
     keys = _Streams.of(numbers).policy(episode[None], step[None])
-    return decode.chunk(POLICY, sampler, params, keys, obs, prefix)[0]
+    return decode.chunk(POLICY, sampler, {POLICY_NAME: params}, keys, obs, prefix).actions[0]
 
 
 @jax.jit
@@ -140,7 +143,9 @@ def test_an_episode_does_not_depend_on_its_slot_nor_on_the_others(params, d, s):
     assert same(three, run(params, leaves(d, s), slots=1))
     assert same(three, run(params, leaves(d, s), slots=9))
     many = run(params, leaves(d, s), slots=2, num_evals=128)
-    assert same(three, type(many)(*(x[:EPISODES] for x in many[:3]), many.iterations))
+    assert same(
+        three, many._replace(**{name: getattr(many, name)[:EPISODES] for name in ("solved", "length", "return_")})
+    )
 
 
 def test_one_compiled_program_serves_the_whole_grid(params):
@@ -159,7 +164,9 @@ def test_a_cell_of_the_grid_equals_itself_compiled_alone(params):
     """d, s and all other numbers as constants of the program, the way one would write it for one cell."""
     numbers = leaves(2, 4)
     alone = jax.jit(
-        lambda params: Rollout(WORLD, POLICY, Realtime(), MaskGIT(), EPISODES, 3)(params, WORLD.load(), numbers)
+        lambda params: Rollout(WORLD, POLICY, Realtime(), MaskGIT(), EPISODES, 3)(
+            {POLICY_NAME: params}, WORLD.load(), numbers
+        )
     )
     assert same(jax.device_get(alone(params)), run(params, numbers, slots=3))
 
@@ -197,3 +204,17 @@ def test_more_slots_than_episodes_are_not_opened(params):
     assert same(run(params, numbers, slots=9), run(params, numbers, slots=3))
     nine = run(params, numbers, slots=9)
     assert int(nine.iterations) == nine.length.max()
+
+
+@pytest.mark.parametrize("decode", [Naive(), HardMasking()], ids=["naive", "hard_masking"])
+@pytest.mark.parametrize(("d", "s"), [(0, 1), (1, 1), (1, 2)])
+def test_stopping_early_changes_no_episode_and_saves_evaluations(params, decode, d, s):
+    """Bit-equal outcomes over whole episodes; without it every chunk takes all six steps."""
+    numbers = leaves(d, s, n=6)
+    whole = run(params, numbers, slots=3, decode=decode)
+    early = run(params, numbers, slots=3, decode=decode, early_stop=True)
+    assert same(whole, early)
+    assert (whole.evaluations == 6 * whole.chunks).all()
+    assert (early.chunks == whole.chunks).all()
+    assert early.evaluations.sum() < whole.evaluations.sum()
+    assert (whole.chunks == -(-whole.length // s)).all()

@@ -44,7 +44,7 @@ class Continuous(AbstractDecode):
 
     num_flow_steps: int = num_flow_steps()
 
-    def misfit(self, process):
+    def misfit(self, process, *, simulated_delay):
         return "tokens are no actions; use decode=naive"
 
 
@@ -118,7 +118,7 @@ WRONG = {
     "unknown group": (["decod=naive"], ["decod:", "did you mean decode"]),
     "unknown experiment": (["+experiment=rtx"], ["experiment=rtx", "did you mean rtc"]),
     "experiment without plus": (["experiment=rtc"], ["experiment", "+experiment=<option>"]),
-    "no option": (["decode="], ["decode=", "hard_masking, naive, realtime"]),
+    "no option": (["decode="], ["decode=", "bid, hard_masking, naive, prefix, realtime"]),
     "number for an option": (["model=5"], ["model=5", "--help"]),
     "added key": (["+foo=1"], ["foo:", "its keys: decode, demos"]),
     "added key in a group": (["+eval.foo=1"], ["eval.foo", "its fields: decode"]),
@@ -377,7 +377,7 @@ def test_help_shows_keys_with_comments_groups_and_examples(command, monkeypatch,
     monkeypatch.setenv("COLUMNS", "80")
     code, out, error = command(*arguments)
     assert (code, error) == (0, "")
-    for told in ("+experiment=rtc -m seed=0,1,2", "eval.inference_delay=0 ", "naive* realtime", "store=null"):
+    for told in ("+experiment=rtc -m seed=0,1,2", "eval.inference_delay=0 ", "hard_masking naive*", "store=null"):
         assert told in out
     assert max(map(len, out.splitlines())) <= 80
     assert len(out.splitlines()) < 100

@@ -1,8 +1,11 @@
 """A policy small enough to compile in a second, untrained: its chunks depend on observation, key and known tokens."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from dd.env.pointmass import PointMass
 from dd.model.mixer import Mixer
@@ -20,12 +23,24 @@ def policy(chunk=8, num_bins=8):
 
 
 def params(policy, seed=0):
-    """Parameters of the size training ends with: at initialisation the logits are nearly flat."""
-    return jax.tree.map(lambda x: 3.0 * x, policy.create(jax.random.key(seed)))
+    """Parameters of the size training ends with: at initialisation logits are nearly flat and the time's gates shut."""
+    leaves, structure = jax.tree.flatten(policy.create(jax.random.key(seed)))
+    if policy.process.timed:
+        keys = jax.random.split(jax.random.key(seed), len(leaves))
+        leaves = [x + 0.1 * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys, strict=True)]
+    return jax.tree.map(lambda x: 3.0 * x, jax.tree.unflatten(structure, leaves))
 
 
 def bins(policy, actions):
     return np.asarray(policy.encode(jnp.asarray(actions)))
+
+
+class Taken(NamedTuple):
+    """The times a chunk was taken through, and how many."""
+
+    times: Float[Array, "10 3"]
+    count: Int[Array, ""]
+    known: Bool[Array, "8"]
 
 
 class Times(AbstractProcess):
@@ -40,11 +55,14 @@ class Times(AbstractProcess):
     def decode(self, x, low, high):
         return x
 
-    def loss(self, key, x, denoise):
+    def loss(self, key, x, kept, denoise):
         raise NotImplementedError
 
     def prior(self, key, chunk, action_dim):
-        return jnp.full((10, 3), -1.0), jnp.int32(0)
+        return Taken(jnp.full((10, 3), -1.0), jnp.int32(0), jnp.zeros(chunk, bool))
+
+    def impose(self, state, x, where):
+        return state._replace(known=state.known | where)
 
     def noisy(self, state):
         return jnp.zeros((8, 2))

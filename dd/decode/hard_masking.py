@@ -3,37 +3,44 @@
 import jax
 
 from dd import fields
-from dd.decode.base import AbstractDecode, Prefix, num_flow_steps
+from dd.decode.base import AbstractDecode, Prefix, idle, num_flow_steps
+from dd.decode.guidance import guided, max_guidance_weight
+from dd.decode.weights import Zeros
 from dd.policy import Policy
-from dd.schedule.base import AbstractProcess, AbstractTokenProcess, State
+from dd.schedule.base import AbstractContinuousProcess, AbstractProcess, AbstractTokenProcess, Denoise, State
 
 
 def imposed(policy: Policy, state: State, prefix: Prefix) -> State:
-    """States with the first d entries fixed to the prefix's tokens."""
-    tokens, where = policy.encode(prefix.actions), prefix.committed()
-    return jax.vmap(lambda one, x: policy.process.impose(one, x, where))(state, tokens)
-
-
-def needs_tokens(process: AbstractProcess) -> str | None:
-    """Why a process whose entries can't be imposed does not fit."""
-    if isinstance(process, AbstractTokenProcess):
-        return None
-    return f"{type(process).__name__} has no tokens to impose; use schedule=masked, or decode=naive"
+    """States with the first d entries fixed to the prefix's."""
+    x, where = policy.encode(prefix.actions), prefix.committed()
+    return jax.vmap(lambda one, each: policy.process.impose(one, each, where))(state, x)
 
 
 @fields.configuration
 class HardMasking(AbstractDecode):
-    """Keep the first d entries of the prefix as committed tokens and infill the rest (DiscreteRTC, arXiv 2604.25050).
+    """Keep the first d entries of the prefix and let the policy fill in the rest.
 
-    At d = 0 nothing is imposed and the method equals `naive`.
+    Tokens: the entries are imposed as committed ones (DiscreteRTC, arXiv 2604.25050). Continuous: guidance with weight
+    1 on them and 0 after (the hard mask of arXiv 2506.07339). At d = 0 the method equals `naive`.
     """
 
     num_flow_steps: int = num_flow_steps()
+    max_guidance_weight: float = max_guidance_weight()
 
-    def misfit(self, process: AbstractProcess) -> str | None:
-        """A process over tokens is needed."""
-        return needs_tokens(process)
+    def misfit(self, process: AbstractProcess, *, simulated_delay: bool) -> str | None:
+        """`max_guidance_weight` is of continuous policies."""
+        return idle(self, process, tokens=(), continuous=("max_guidance_weight",))
 
     def before(self, policy: Policy, state: State, prefix: Prefix) -> State:
-        """Impose the first d entries."""
-        return imposed(policy, state, prefix)
+        """Tokens: impose the first d entries."""
+        return imposed(policy, state, prefix) if isinstance(policy.process, AbstractTokenProcess) else state
+
+    def during(self, policy: Policy, denoise: Denoise, prefix: Prefix) -> Denoise:
+        """Continuous: guide."""
+        if not isinstance(policy.process, AbstractContinuousProcess):
+            return denoise
+        return guided(policy, denoise, prefix, prefix.weights(Zeros()), self.max_guidance_weight)
+
+    def evaluations_per_step(self, process: AbstractProcess) -> int:
+        """Guidance asks twice, forward and backward."""
+        return 2 if isinstance(process, AbstractContinuousProcess) else 1

@@ -1,44 +1,61 @@
 """Hard masking of what is being executed, and a soft pull toward what was planned after it."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dd import fields
-from dd.decode.base import AbstractDecode, Prefix, num_flow_steps
-from dd.decode.hard_masking import imposed, needs_tokens
+from dd.decode.base import AbstractDecode, Prefix, idle, num_flow_steps
+from dd.decode.guidance import guided, max_guidance_weight
+from dd.decode.hard_masking import imposed
+from dd.decode.weights import AbstractWeights, Exp
 from dd.policy import Policy
-from dd.schedule.base import AbstractProcess, Denoise, State
+from dd.schedule.base import AbstractProcess, AbstractTokenProcess, Denoise, State
 from dd.tokens import Bins
 
 
 @fields.configuration
 class Realtime(AbstractDecode):
-    r"""Real-time chunking over tokens: the first d entries imposed, the overlap after them pulled toward the prefix.
+    r"""Real-time chunking: the first d entries kept, the overlap after them pulled toward the prefix.
 
-    The logit of bin v at entry h, dimension a is lowered by strength w_h (c_v - y_h)^2 / (2 sigma^2), with c_v the
-    bin's centre, y_h the prefix's action and w_h the prefix weights of real-time chunking (arXiv 2506.07339, eq. 5).
-    This is the token form of its soft mask: the policy's distribution times a Gaussian around the previous plan.
-    Strength 0 is `hard_masking`; so is a chunk without overlap (s = H - d).
+    Continuous: guidance with the prefix weights w_h (arXiv 2506.07339, algorithm 1).
+
+    Tokens: the first d entries imposed; the logit of bin v at entry h, dimension a is lowered by
+    strength w_h (c_v - y_h)^2 / (2 sigma^2), with c_v the bin's centre and y_h the prefix's action: the policy's
+    distribution times a Gaussian around the previous plan. Strength 0 is `hard_masking`; so is a chunk without overlap
+    (s = H - d).
     """
 
     num_flow_steps: int = num_flow_steps()
     strength: float = fields.field(0.03, ge=0.0, leaf=True)
     sigma: float = fields.field(0.1, gt=0.0, leaf=True)
+    prefix_attention_schedule: AbstractWeights = fields.field(Exp(), since=Exp())
+    max_guidance_weight: float = max_guidance_weight()
 
-    def misfit(self, process: AbstractProcess) -> str | None:
-        """A process over tokens is needed."""
-        return needs_tokens(process)
+    reads_rest: ClassVar[bool] = True
+
+    def misfit(self, process: AbstractProcess, *, simulated_delay: bool) -> str | None:
+        """`strength` and `sigma` are of tokens, `max_guidance_weight` of continuous policies."""
+        return idle(self, process, tokens=("strength", "sigma"), continuous=("max_guidance_weight",))
 
     def before(self, policy: Policy, state: State, prefix: Prefix) -> State:
-        """Impose the first d entries."""
-        return imposed(policy, state, prefix)
+        """Tokens: impose the first d entries."""
+        return imposed(policy, state, prefix) if isinstance(policy.process, AbstractTokenProcess) else state
 
     def during(self, policy: Policy, denoise: Denoise, prefix: Prefix) -> Denoise:
-        """Logits minus the pull, which is the same in every step."""
-        pull = self._pull(policy, prefix)
+        """Tokens: logits minus the pull, which is the same in every step. Continuous: guide."""
+        weights = prefix.weights(self.prefix_attention_schedule)
+        if not isinstance(policy.process, AbstractTokenProcess):
+            return guided(policy, denoise, prefix, weights, self.max_guidance_weight)
+        pull = self._pull(policy, prefix, weights)
         return lambda x, t: denoise(x, t) - pull
 
-    def _pull(self, policy: Policy, prefix: Prefix) -> Float[Array, "b h a v"]:
+    def evaluations_per_step(self, process: AbstractProcess) -> int:
+        """Guidance asks twice, forward and backward."""
+        return 1 if isinstance(process, AbstractTokenProcess) else 2
+
+    def _pull(self, policy: Policy, prefix: Prefix, weights: Float[Array, "h"]) -> Float[Array, "b h a v"]:
         centres = Bins(policy.spec.action_low, policy.spec.action_high, policy.process.num_bins).centres()
         distance = jnp.square(centres - prefix.actions[..., None])
-        return self.strength * prefix.weights()[:, None, None] * distance / (2.0 * self.sigma**2)
+        return self.strength * weights[:, None, None] * distance / (2.0 * self.sigma**2)

@@ -9,10 +9,13 @@ import abc
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from jaxtyping import Array, Bool, Float, Key, PyTree
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from dd.tokens import Bins
 
 State = PyTree[Array]
-Prediction = PyTree[Array]
+"""A chunk on its way from the prior to data. One of its arrays is `known`, Bool [h]: the entries that were imposed."""
 Denoise = Callable[[Any, Any], Any]
 """(noisy x, t) -> the network's prediction, batched over chunks; t is None for a process without time."""
 
@@ -23,7 +26,7 @@ class AbstractProcess(abc.ABC):
     sampler: ClassVar[type["AbstractSampler"]]
     """The sampler this process brings along; its fields are set under `decode`."""
     timed: ClassVar[bool]
-    """Whether the network is conditioned on the time."""
+    """Whether the network is conditioned on the time, one for each entry of a chunk."""
 
     @property
     @abc.abstractmethod
@@ -37,15 +40,23 @@ class AbstractProcess(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, actions: Float[Array, "*b a"], low: tuple[float, ...], high: tuple[float, ...]) -> Array:
-        """Actions to the space the process works in (tokens, or scaled values)."""
+        """Actions to the space the process works in (tokens, or values)."""
 
     @abc.abstractmethod
     def decode(self, x: Array, low: tuple[float, ...], high: tuple[float, ...]) -> Float[Array, "*b a"]:
         """Back to actions; `decode(encode(.))` is the identity up to the process's resolution."""
 
     @abc.abstractmethod
-    def loss(self, key: Key[Array, ""], x: Array, denoise: Denoise) -> tuple[Float[Array, ""], dict[str, Array]]:
+    def loss(
+        self, key: Key[Array, ""], x: Array, kept: Bool[Array, "b h"], denoise: Denoise
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
         """Corrupt a batch x [b, h, a] at random times and score the network's prediction.
+
+        Args:
+            key: of the corruption.
+            x: the data, in the process's space.
+            kept: entries that are shown as they are, at time 1, and not scored.
+            denoise: the network.
 
         Returns:
             The mean loss, and metrics by name, each a (sum, count) pair, so that batches pool exactly.
@@ -53,7 +64,11 @@ class AbstractProcess(abc.ABC):
 
     @abc.abstractmethod
     def prior(self, key: Key[Array, ""], chunk: int, action_dim: int) -> State:
-        """One chunk's state at t = 0."""
+        """One chunk's state at t = 0, nothing imposed."""
+
+    @abc.abstractmethod
+    def impose(self, state: State, x: Array, where: Bool[Array, "h"]) -> State:
+        """Fix the entries `where` to those of x [h, a]: known from now on, never changed, not counted."""
 
     @abc.abstractmethod
     def noisy(self, state: State) -> Array:
@@ -61,17 +76,51 @@ class AbstractProcess(abc.ABC):
 
 
 class AbstractTokenProcess(AbstractProcess):
-    """A process over action tokens: entries can be imposed, and predictions are logits over bins."""
+    """A process over tokens: actions in bins, predictions are logits over the bins."""
 
     num_bins: int
 
+    @property
+    def out_vocab(self) -> int:
+        """v bins."""
+        return self.num_bins
+
+    def encode(
+        self, actions: Float[Array, "*b a"], low: tuple[float, ...], high: tuple[float, ...]
+    ) -> Int[Array, "*b a"]:
+        """Actions to bins."""
+        return Bins(low, high, self.num_bins).encode(actions)
+
+    def decode(self, x: Int[Array, "*b a"], low: tuple[float, ...], high: tuple[float, ...]) -> Float[Array, "*b a"]:
+        """Bins to their centres."""
+        return Bins(low, high, self.num_bins).decode(x)
+
+
+class AbstractContinuousProcess(AbstractProcess):
+    """A process over real values, whose reverse steps can be guided toward known ones."""
+
     @abc.abstractmethod
-    def impose(self, state: State, x: Array, where: Bool[Array, "h 1"]) -> State:
-        """Fix the entries `where` to the tokens of x [h, a]: known from now on, never redrawn, not counted."""
+    def clean(
+        self, x: Float[Array, "b h a"], prediction: Float[Array, "b h a"], t: Float[Array, "b h"]
+    ) -> Float[Array, "b h a"]:
+        """The data that a prediction at time t means."""
+
+    @abc.abstractmethod
+    def guided(
+        self,
+        prediction: Float[Array, "b h a"],
+        pull: Float[Array, "b h a"],
+        t: Float[Array, "b h"],
+        limit: Float[Array, ""] | float,
+    ) -> Float[Array, "b h a"]:
+        """A prediction that leads by `pull`, a gradient on x, toward what is known, weighted at most by `limit`."""
 
 
 class AbstractSampler(abc.ABC):
     """How one reverse step is taken, a frozen configuration whose numbers are leaves."""
+
+    early_stop: bool = False
+    """Whether a chunk is finished once the entries that somebody will read are."""
 
     @abc.abstractmethod
     def step(
@@ -85,6 +134,18 @@ class AbstractSampler(abc.ABC):
     ) -> State:
         """One chunk's state from time t to t_next, given the network's prediction; t_next = 1 finishes the chunk."""
 
-    def network_evaluations(self, num_flow_steps: int) -> int:
-        """Passes through the network that a chunk of `num_flow_steps` reverse steps takes."""
-        return num_flow_steps
+    def finished(self, process: Any, state: State, needed: Bool[Array, "h"]) -> Bool[Array, ""]:
+        """Whether the entries `needed` of one chunk will not change any more; asked only with `early_stop`."""
+        return jnp.zeros((), bool)
+
+    def corrections(
+        self, t: Float[Array, ""], t_next: Float[Array, ""]
+    ) -> tuple[int | Int[Array, ""], Float[Array, ""]]:
+        """How often, after a step, a chunk is taken back by `back` and stepped forth again, and back to what time."""
+        return 0, t
+
+    def back(
+        self, process: Any, key: Key[Array, ""], state: State, t: Float[Array, ""], t_next: Float[Array, ""]
+    ) -> State:
+        """One chunk's state at t_next corrupted to that at t; asked only where there are corrections."""
+        return state

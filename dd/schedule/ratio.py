@@ -32,3 +32,27 @@ class Linear(AbstractRatio):
     def __call__(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
         """gamma(t)."""
         return 1.0 - t
+
+
+@fields.configuration
+class OneMinusCosine(AbstractRatio):
+    """gamma(t) = 1 - cos(pi (1 - t) / 2), mean 1 - 2/pi: nearly-all-masked inputs, a decode's first step, are rare.
+
+    A control arm: what public code of the real-time-chunking benchmark trains with in place of `Cosine`.
+    """
+
+    def __call__(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """gamma(t)."""
+        return 1.0 - jnp.cos(0.5 * jnp.pi * (1.0 - t))
+
+
+@fields.configuration
+class HalfCosine(AbstractRatio):
+    """gamma(t) = (1 + cos(pi t)) / 2: few tokens are committed at the beginning and at the end.
+
+    A control arm: what public code of the real-time-chunking benchmark decodes with in place of `Cosine`.
+    """
+
+    def __call__(self, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        """gamma(t)."""
+        return 0.5 * (1.0 + jnp.cos(jnp.pi * t))

@@ -1,19 +1,27 @@
 """Closed-loop evaluation of a trained policy: one row of a sweep."""
 
 import pathlib
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dd import fields
-from dd.decode.base import AbstractDecode
+from dd.decode.base import POLICY, AbstractDecode
+from dd.latency import Latency
 from dd.policy import LoadedPolicy
-from dd.rollout import Episodes, Rollout
+from dd.rollout import Episodes, Rollout, leaves
 from dd.schedule.base import AbstractSampler
 from dd.stage.base import AbstractStage, Runner, Work
 from dd.stage.train import Train
+
+
+@runtime_checkable
+class TimingWork(Work, Protocol):
+    """A pipeline's view that takes times, to stand beside the result."""
+
+    def timed(self, name: str, seconds: float) -> None:
+        """Something took so long."""
 
 
 @fields.configuration
@@ -21,12 +29,14 @@ class Eval(AbstractStage):
     """Evaluate a policy under one decode, inference delay d and execute horizon s.
 
     The policy's sampling is seeded by its training's seed; `seed` is that of the episodes, which every decode, delay
-    and policy of a sweep shares.
+    and policy of a sweep shares. `epoch` is that of the parameters: one that `train.checkpoint_epochs` keeps, `best` by
+    validation loss, or None, the last.
     """
 
     policy: Train
     decode: AbstractDecode
     sampler: AbstractSampler
+    epoch: int | str | None = fields.field(None, since=None)
     inference_delay: int = fields.field(0, ge=0, leaf=True)
     execute_horizon: int = fields.field(1, ge=1, leaf=True)
     num_evals: int = fields.field(64, ge=1)
@@ -54,6 +64,7 @@ class Eval(AbstractStage):
             "process": fields.content(policy.process, leaves=False),
             "model": fields.content(policy.model, leaves=False),
             "chunk": policy.action_chunk_size,
+            "simulated_delay": policy.simulated_delay is not None,
             "decode": fields.content(self.decode, leaves=False),
             "sampler": fields.content(self.sampler, leaves=False),
             "num_evals": self.num_evals,
@@ -63,32 +74,36 @@ class Eval(AbstractStage):
     def build(self) -> Runner:
         """One compiled rollout for every row."""
         env = self.policy.demos.env
-        rollout = jax.jit(
-            Rollout(env, self.policy.policy(), self.decode, self.sampler, self.num_evals, self.slots).__call__
-        )
+        policy = self.policy.policy()
+        rollout = jax.jit(Rollout(env, policy, self.decode, self.sampler, self.num_evals, self.slots).__call__)
+        latency = Latency(policy, self.decode, self.sampler)
 
-        def run(stage: Eval, work: Work) -> dict[str, Any]:
-            params = LoadedPolicy.read(work.result(stage.policy)).params
-            episodes = rollout(params, stage.policy.demos.env.load(), stage.leaves())
+        def run(stage: Eval, work: TimingWork) -> dict[str, Any]:
+            params, numbers = stage.params(work.result(stage.policy)), stage.leaves()
+            episodes = rollout(params, stage.policy.demos.env.load(), numbers)
+            work.timed("latency", latency(params, numbers))
             return stage.write(work.path, jax.device_get(episodes))
 
         return run
 
+    def params(self, training: pathlib.Path) -> dict[str, Any]:
+        """The policy's parameters, and those of the epochs that the decode wants beside them."""
+        wanted = {POLICY: self.epoch, **self.decode.checkpoints()}
+        return {
+            name: LoadedPolicy.read(training, self.policy.checkpoint(epoch)).params for name, epoch in wanted.items()
+        }
+
     def leaves(self) -> dict[str, jax.Array]:
         """The arrays in which rows of one program differ, beside parameters and level."""
-        numbers = {
-            "inference_delay": self.inference_delay,
-            "execute_horizon": self.execute_horizon,
-            "env_seed": self.seed,
-            "policy_seed": self.policy.seed,
-            **dict(fields.leaves(self.decode, "decode.")),
-            **dict(fields.leaves(self.sampler, "sampler.")),
-        }
-        named = {
-            name: jnp.asarray(value, jnp.float32 if isinstance(value, float) else jnp.int32)
-            for name, value in numbers.items()
-        }
-        return {**named, "level_id": jnp.asarray(self.policy.demos.env.level_id(), jnp.uint32)}
+        return leaves(
+            self.decode,
+            self.sampler,
+            inference_delay=self.inference_delay,
+            execute_horizon=self.execute_horizon,
+            env_seed=self.seed,
+            policy_seed=self.policy.seed,
+            level_id=self.policy.demos.env.level_id(),
+        )
 
     def write(self, folder: pathlib.Path, episodes: Episodes) -> dict[str, Any]:
         """Write `episodes.npz` (solved, length, return_, by episode number); return the row's means."""
@@ -99,6 +114,6 @@ class Eval(AbstractStage):
             "returned_episode_lengths": float(np.mean(episodes.length)),
             "returned_episode_returns": float(np.mean(episodes.return_, dtype=np.float64)),
             "returned_episode_solved": float(np.mean(episodes.solved)),
-            "network_evaluations": self.decode.network_evaluations(self.sampler),
+            "network_evaluations": float(np.sum(episodes.evaluations)) / float(np.sum(episodes.chunks)),
             "useful_share": float(np.sum(episodes.length)) / (iterations * slots),
         }

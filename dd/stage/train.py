@@ -1,6 +1,7 @@
 """Imitation: a policy's parameters from demonstrations."""
 
 import csv
+import dataclasses
 import functools
 import json
 import math
@@ -18,14 +19,15 @@ from dd import arrays, fields
 from dd.errors import UserError
 from dd.model.base import AbstractModel
 from dd.optimizer import AdamW
-from dd.policy import Policy
+from dd.policy import LoadedPolicy, Policy
 from dd.schedule.base import AbstractProcess
-from dd.stage import windows
+from dd.stage import simulated_delay, windows
 from dd.stage.base import AbstractStage, Runner, Work
 from dd.stage.demos import Demonstrations, Demos
 
 _RESUME = ".resume.safetensors"
 _STEPS_PER_CALL = 32
+_DELAY = 0xDE1A4  # names the stream of the prefixes' lengths
 
 
 class DivergedError(Exception):
@@ -51,6 +53,9 @@ class Train(AbstractStage):
     Randomness: parameters, the order of the windows and the corruption are drawn from streams of their own, keyed by
     (seed, purpose, epoch, step). Interrupted, it goes on after the last whole epoch, and ends with the same parameters
     bit for bit (on one CPU count).
+
+    With `patience` it ends after that many epochs in a row without a lower validation loss. With `init`, another
+    training, it begins with that one's parameters after `init_epoch` (None: the last) and a fresh optimizer.
     """
 
     demos: Demos
@@ -61,6 +66,10 @@ class Train(AbstractStage):
     epochs: int = fields.field(32, ge=1)
     batch_size: int = fields.field(512, ge=1)
     checkpoint_epochs: tuple[int, ...] = fields.field((), ge=1)
+    simulated_delay: int | bool | None = fields.field(None, ge=2, since=None)
+    patience: int | None = fields.field(None, ge=1, since=None)
+    init: AbstractStage | None = fields.field(None, since=None)
+    init_epoch: int | str | None = fields.field(None, since=None)
     seed: int = fields.field(0, ge=0, lt=2**31, leaf=True)
 
     kind: ClassVar[str] = "train"
@@ -72,6 +81,30 @@ class Train(AbstractStage):
                 f"train.checkpoint_epochs={beyond}: training ends after epoch {self.epochs}; "
                 "leave these out or raise train.epochs"
             )
+        delay = self.simulated_delay
+        if delay is False or (
+            delay is not None and len(simulated_delay.lengths(delay, self.action_chunk_size)) > self.action_chunk_size
+        ):
+            raise UserError(
+                f"simulated_delay={str(delay).lower()}: must be an integer 2..{self.action_chunk_size} (n: prefixes of "
+                "0..n-1 actions), true (0..H/2) or null (none)"
+            )
+
+    def checkpoint(self, epoch: int | str | None) -> str:
+        """The name of the parameters after an epoch: `last` for None, `best`, or a number that is kept.
+
+        Raises:
+            UserError: where that epoch is not kept.
+        """
+        if epoch is None or epoch == self.epochs:
+            return "last"
+        if epoch == "best":
+            return "best"
+        if epoch in self.checkpoint_epochs:
+            return f"epoch_{epoch}"
+        kept = ", ".join(map(str, sorted({*self.checkpoint_epochs, self.epochs})))
+        way_out = f"add it to train.checkpoint_epochs, or name one of {kept}, best or -1 (the last)"
+        raise UserError(f"{epoch}: the training does not keep the parameters after that epoch; {way_out}")
 
     @property
     def label(self) -> str:
@@ -80,11 +113,12 @@ class Train(AbstractStage):
 
     def policy(self) -> Policy:
         """Shapes and parts of the policy that is trained."""
-        return Policy(self.process, self.model, self.demos.env.spec(), self.action_chunk_size)
+        spec = self.demos.env.spec()
+        return Policy(self.process, self.model, spec, self.action_chunk_size, self.simulated_delay is not None)
 
     def program(self) -> Any:
         """All but the seed and the data; jax compiles again where the data's shape differs."""
-        own = fields.content(self, leaves=False)
+        own = fields.content(dataclasses.replace(self, init=None, init_epoch=None), leaves=False)
         return {**own, "demos": {"num_transitions": self.demos.num_transitions}, "env": self.demos.env.program()}
 
     def build(self) -> Runner:
@@ -99,6 +133,7 @@ class _Trainer:
         self.policy = stage.policy()
         self.chunk = stage.action_chunk_size
         self.batch = stage.batch_size
+        self.simulated_delay = stage.simulated_delay
         self._programs: dict[int, tuple[Any, Any, optax.GradientTransformation]] = {}
         self._stage = stage
 
@@ -126,17 +161,32 @@ class _Trainer:
     def _batch(self, data: PyTree[Array], start: Int[Array, " b"]) -> tuple[PyTree[Array], Float[Array, "b h a"]]:
         return data.observations(start), windows.chunks(data.action, data.done, start, self.chunk)
 
+    def _loss(
+        self, params: PyTree[Array], key: Key[Array, ""], obs: PyTree[Array], actions: Float[Array, "b h a"]
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """The policy's loss on a batch, with prefixes given."""
+        given = simulated_delay.kept(
+            jax.random.fold_in(key, _DELAY), self.simulated_delay, actions.shape[0], self.chunk
+        )
+        return self.policy.loss(params, key, obs, actions, given)
+
     def _steps(self, tx: optax.GradientTransformation) -> Any:
         """Steps first..end-1 of an epoch in one call: a call per step would have its memory paged in anew each time."""
 
         def one(
-            k: Int[Array, ""], carry: tuple[_State, _Sums], data: PyTree[Array], order: Int[Array, " n"], key: Any
+            k: Int[Array, ""],
+            carry: tuple[_State, _Sums],
+            data: PyTree[Array],
+            order: Int[Array, " n"],
+            key: Key[Array, ""],
+            scale: Float[Array, ""],
         ) -> tuple[_State, _Sums]:
             state, sums = carry
             obs, actions = self._batch(data, jax.lax.dynamic_slice(order, (k * self.batch,), (self.batch,)))
-            grad = jax.value_and_grad(self.policy.loss, has_aux=True)
+            grad = jax.value_and_grad(self._loss, has_aux=True)
             (loss, metrics), gradient = grad(state.params, jax.random.fold_in(key, k), obs, actions)
             updates, opt_state = tx.update(gradient, state.opt_state, state.params)
+            updates = jax.tree.map(lambda x: scale * x, updates)
             metrics["gradient_norm"] = jnp.stack([optax.tree.norm(gradient), jnp.ones(())])
             bad_step = jnp.where((sums.bad_step < 0) & ~jnp.isfinite(loss), k, sums.bad_step)
             sums = _Sums({name: sums.metrics[name] + pair for name, pair in metrics.items()}, bad_step)
@@ -150,8 +200,9 @@ class _Trainer:
             first: Int[Array, ""],
             end: Int[Array, ""],
             key: Key[Array, ""],
+            scale: Float[Array, ""],
         ) -> tuple[_State, _Sums]:
-            return jax.lax.fori_loop(first, end, lambda k, carry: one(k, carry, data, order, key), (state, sums))
+            return jax.lax.fori_loop(first, end, lambda k, carry: one(k, carry, data, order, key, scale), (state, sums))
 
         return steps
 
@@ -162,7 +213,7 @@ class _Trainer:
 
         def block(i: Int[Array, ""]) -> dict[str, Float[Array, "2"]]:
             obs, actions = self._batch(data, blocks[i])
-            return self.policy.loss(params, jax.random.fold_in(key, i), obs, actions)[1]
+            return self._loss(params, jax.random.fold_in(key, i), obs, actions)[1]
 
         return jax.tree.map(lambda x: x.sum(0), jax.lax.map(block, jnp.arange(blocks.shape[0])))
 
@@ -196,6 +247,8 @@ class _Run:
         total = len(remaining) * self.steps * self.trainer.batch
         with self.work.progress(total=total, unit="samples") as advance:
             for epoch in remaining:
+                if self._waited():
+                    break
                 state = self._epoch(state, epoch, advance)
                 self._save(state, epoch)
         arrays.write(path / "last.safetensors", _plain(state.params))
@@ -206,14 +259,20 @@ class _Run:
         last = {name: value for name, value in self.rows[-1].items() if name != "epoch"}
         return {**last, "best_epoch": best["epoch"], "best_validation_loss": best["validation_loss"]}
 
+    def _waited(self) -> bool:
+        """Whether `patience` epochs in a row have not lowered the validation loss."""
+        losses, patience = [row["validation_loss"] for row in self.rows], self.stage.patience
+        return patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+
     def _epoch(self, state: _State, epoch: int, advance: Any) -> _State:
         begin = time.monotonic()
         order = jax.random.permutation(jax.random.fold_in(self._key(1), epoch), self.training)
         key = jax.random.fold_in(self._key(2), epoch)
         sums = self._zero_sums()
+        scale = self.stage.optimizer.scale([row["validation_loss"] for row in self.rows])
         for first in range(0, self.steps, _STEPS_PER_CALL):
             end = min(first + _STEPS_PER_CALL, self.steps)
-            state, sums = self.step(state, sums, self.data, order, first, end, key)
+            state, sums = self.step(state, sums, self.data, order, first, end, key, scale)
             self._check(sums, epoch)
             advance((end - first) * self.trainer.batch)
         seconds = time.monotonic() - begin
@@ -262,12 +321,19 @@ class _Run:
     def _resume(self) -> _State:
         file = self.work.path / _RESUME
         if not file.exists():
-            params = self.trainer.policy.create(self._key(0))
+            params = self._first()
             return _State(params, self.tx.init(params))
         told = arrays.metadata(file)
         self.rows, self.timings = json.loads(told["rows"]), json.loads(told["timings"])
         self.work.say(f"{self.stage.label}: goes on after epoch {len(self.rows)} of {self.stage.epochs}")
         return jax.tree.map(jnp.asarray, arrays.read(file, self._shapes()))
+
+    def _first(self) -> PyTree[Array]:
+        """The parameters before the first epoch."""
+        before = self.stage.init
+        if before is None:
+            return self.trainer.policy.create(self._key(0))
+        return LoadedPolicy.read(self.work.result(before), before.checkpoint(self.stage.init_epoch)).params
 
 
 def _plain(tree: PyTree[Array]) -> PyTree[np.ndarray]:

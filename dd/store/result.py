@@ -26,6 +26,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "device": object,
     "seconds": (int, float),
     "created": str,  # ISO 8601
+    # "timings", where there are any: name -> seconds, beside the result as "seconds" is
     "files": dict,  # path below the folder -> its size in bytes and sha256
 }
 

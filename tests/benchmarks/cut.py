@@ -9,14 +9,13 @@ import math
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import dd
-from dd import fields
+from dd.decode.base import POLICY
 from dd.decode.naive import Naive
 from dd.env.kinetix import Kinetix
-from dd.rollout import Rollout
+from dd.rollout import Rollout, leaves
 
 BOUND = 0.06
 
@@ -34,16 +33,21 @@ def main():
 
     loaded = dd.load(chosen.key, store=chosen.store, checkpoint=chosen.checkpoint)
     decode, sampler = Naive(), loaded.policy.process.sampler()
-    rest = dict(fields.leaves(decode, "decode.")) | dict(fields.leaves(sampler, "sampler."))
-    rest |= {"env_seed": 0, "policy_seed": 0, "inference_delay": chosen.delay}
-    rest = {name: jnp.asarray(value) for name, value in rest.items()}
     solved = []
     for cut in (True, False):
         env = Kinetix(level=chosen.level, cut=cut)
         rollout = jax.jit(Rollout(env, loaded.policy, decode, sampler, chosen.episodes, chosen.slots).__call__)
-        own = {"execute_horizon": jnp.int32(max(1, chosen.delay)), "level_id": jnp.uint32(env.level_id())}
+        numbers = leaves(
+            decode,
+            sampler,
+            inference_delay=chosen.delay,
+            execute_horizon=max(1, chosen.delay),
+            env_seed=0,
+            policy_seed=0,
+            level_id=env.level_id(),
+        )
         begin = time.perf_counter()
-        episodes = jax.device_get(rollout(loaded.params, env.load(), rest | own))
+        episodes = jax.device_get(rollout({POLICY: loaded.params}, env.load(), numbers))
         seconds = time.perf_counter() - begin
         solved.append(np.asarray(episodes.solved, float))
         name = "cut" if cut else "uncut"

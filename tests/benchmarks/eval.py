@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dd import fields
+from dd.decode.base import POLICY
 from dd.decode.hard_masking import HardMasking
 from dd.env.kinetix import Kinetix
 from dd.model.mixer import Mixer
 from dd.policy import Policy
-from dd.rollout import Rollout
+from dd.rollout import Rollout, leaves
 from dd.schedule.masked import Masked, MaskGIT
 
 H = 8
@@ -72,14 +72,14 @@ def main():
     env, decode, sampler = Kinetix(level=LEVEL), HardMasking(), MaskGIT()
     policy = Policy(Masked(), Mixer(), env.spec(), H)
     rollout = Rollout(env, policy, decode, sampler, chosen.episodes, chosen.slots)
-    params, level = jax.jit(policy.create)(jax.random.key(0)), env.load()
-    rest = dict(fields.leaves(decode, "decode.")) | dict(fields.leaves(sampler, "sampler."))
-    rest |= {"env_seed": 0, "policy_seed": 0}
-    rest = {name: jnp.asarray(value) for name, value in rest.items()} | {"level_id": jnp.uint32(env.level_id())}
+    params, level = {POLICY: jax.jit(policy.create)(jax.random.key(0))}, env.load()
+    rest = leaves(
+        decode, sampler, inference_delay=0, execute_horizon=1, env_seed=0, policy_seed=0, level_id=env.level_id()
+    )
     grid = pairs(chosen.pairs)
 
     one = Timed()
-    program = one.compile(rollout, params, level, rest | delays(0, 1))
+    program = one.compile(rollout, params, level, rest)
     shared = [one.run(program, params, level, rest | delays(d, s)) for d, s in grid]
 
     each = Timed()

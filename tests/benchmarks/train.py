@@ -72,7 +72,7 @@ class Training:
 
         def loss(params: Any, key: Key[Array, ""], obs: Array, x: Array) -> Array:
             module = nnx.merge(graph, params)
-            return process.loss(key, x, lambda noisy, _: forward(module, obs, noisy))[0]
+            return process.loss(key, x, jnp.zeros(x.shape[:2], bool), lambda noisy, _: forward(module, obs, noisy))[0]
 
         @functools.partial(jax.jit, donate_argnums=(0, 1))
         def step(params: Any, opt_state: Any, *batch: Array) -> tuple[Any, Any]:

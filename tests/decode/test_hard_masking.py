@@ -5,7 +5,6 @@ import pytest
 
 from dd.decode.hard_masking import HardMasking
 from dd.decode.naive import Naive
-from dd.schedule.masked import Masked
 from tests import tiny
 
 
@@ -36,10 +35,3 @@ def test_horizon_and_the_plan_after_the_delay_do_not_matter(chunks):
 @pytest.mark.parametrize("num_flow_steps", [1, 3, 40])
 def test_any_number_of_steps_ends_with_actions_inside_the_range(chunks, num_flow_steps):
     assert np.abs(chunks(HardMasking(num_flow_steps=num_flow_steps), 3, 3)).max() <= 1 - 1 / 8
-
-
-def test_a_process_without_tokens_is_refused_with_a_way_out():
-    assert HardMasking().misfit(Masked()) is None
-    message = HardMasking().misfit(tiny.Times())
-    assert "Times has no tokens to impose" in message
-    assert "decode=naive" in message

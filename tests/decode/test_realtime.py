@@ -11,7 +11,7 @@ from dd.decode.base import Prefix
 from dd.decode.hard_masking import HardMasking
 from dd.decode.naive import Naive
 from dd.decode.realtime import Realtime
-from dd.schedule.masked import Masked
+from dd.decode.weights import Exp
 from tests import tiny
 
 
@@ -48,7 +48,7 @@ def test_beyond_the_overlap_there_is_no_pull(policy, prefix):
     logits = jax.random.normal(jax.random.key(0), (16, 8, 2, 8))
     change = np.asarray(logits - decode.during(policy, lambda x, t: logits, seen)(None, None))
     centres = -1 + (np.arange(8) + 0.5) / 4
-    expected = (centres - prefix[..., None]) ** 2 * np.asarray(seen.weights())[:, None, None] * 0.5 / (2 * 0.04)
+    expected = (centres - prefix[..., None]) ** 2 * np.asarray(seen.weights(Exp()))[:, None, None] * 0.5 / (2 * 0.04)
     assert change == pytest.approx(expected, abs=1e-5)
     assert (change[:, 5:] == 0).all()
     assert change[:, :5].max() > 1
@@ -57,8 +57,3 @@ def test_beyond_the_overlap_there_is_no_pull(policy, prefix):
 def test_the_committed_part_is_imposed_however_weak_the_pull(chunks, policy, prefix):
     found = chunks(Realtime(strength=1e-6), 3, 3)
     assert (tiny.bins(policy, found) == tiny.bins(policy, prefix))[:, :3].all()
-
-
-def test_a_process_without_tokens_is_refused_with_a_way_out():
-    assert Realtime().misfit(Masked()) is None
-    assert "schedule=masked" in Realtime().misfit(tiny.Times())

@@ -206,7 +206,7 @@ def results(folder: pathlib.Path) -> dict[str, Any]:
     for path in sorted((folder / "store").glob("[a-z]*/*/**/*")):
         if path.name == "manifest.json":
             manifest = json.loads(path.read_text())
-            del manifest["seconds"], manifest["created"]
+            del manifest["seconds"], manifest["timings"], manifest["created"]
             manifest["files"].pop("timings.csv", None)
             found[str(path.relative_to(folder))] = manifest
         elif path.is_file() and path.name != "timings.csv":

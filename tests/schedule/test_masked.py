@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from dd.schedule.masked import Masked, _rank
+from dd.schedule.masked import Masked
 from dd.schedule.ratio import Linear
 
 H, A, V = 4, 3, 5
@@ -20,15 +20,17 @@ def tokens(key, batch):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def corrupt(process, key, x, t):
-    return process.corrupt(key, x, t)
+def corrupt(process, key, x, t, prefix=0):
+    kept = jnp.arange(H) < jnp.broadcast_to(prefix, len(x))[:, None]
+    return process.corrupt(key, x, t, kept)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def loss_of(process, key, x, logits):
+def loss_of(process, key, x, logits, prefix=0):
     """Loss, metrics, and the noisy tokens that the network was asked about."""
     asked = []
-    loss, metrics = process.loss(key, x, lambda noisy, t: asked.append((noisy, t)) or logits)
+    kept = jnp.arange(H) < jnp.broadcast_to(prefix, len(x))[:, None]
+    loss, metrics = process.loss(key, x, kept, lambda noisy, t: asked.append((noisy, t)) or logits)
     ((noisy, t),) = asked
     assert t is None
     return loss, metrics, noisy
@@ -137,18 +139,48 @@ def test_times_of_the_loss_are_uniform():
 def test_imposed_tokens_are_known_and_not_counted():
     process = Masked(num_bins=V)
     state = process.prior(jax.random.key(0), H, A)
-    assert int(state.total) == L
+    assert not state.known.any()
     x = jnp.asarray(tokens(1, 1)[0])
-    imposed = process.impose(state, x, (jnp.arange(H) < 2)[:, None])
-    assert int(imposed.total) == L - 2 * A
+    imposed = process.impose(state, x, jnp.arange(H) < 2)
+    assert imposed.known.tolist() == [True, True, False, False]
     assert (imposed.tokens[:2] == x[:2]).all()
     assert (imposed.tokens[2:] == process.mask_token).all()
 
 
-@pytest.mark.parametrize("entries", [1, 12, 128, 129, 700])
-def test_ranks_are_places_in_stable_order_however_many_entries(entries):
-    """Ties, which keep their order, and infinities included; short and long chunks are ranked in different ways."""
-    values = np.random.default_rng(entries).integers(0, max(2, entries // 3), (3, entries)).astype(np.float32)
-    values[:, ::5] = np.inf
-    expected = np.argsort(np.argsort(values, axis=-1, kind="stable"), axis=-1, kind="stable")
-    np.testing.assert_array_equal(_rank(jnp.asarray(values)), expected)
+@pytest.mark.parametrize("prefix", [1, 3])
+def test_a_given_prefix_is_never_masked_and_the_rest_is_masked_as_a_shorter_chunk_is(prefix):
+    """max(1, round(gamma(t) (H - d) A)) of the (H - d) A others, each alike."""
+    n, process = 20_000, Masked(num_bins=V)
+    t = np.random.default_rng(0).random(n).astype(np.float32)
+    noisy, drawn = map(np.asarray, corrupt(process, jax.random.key(2), tokens(1, n), t, prefix))
+    assert not drawn[:, :prefix].any()
+    assert (noisy[:, :prefix] < V).all()
+    exact = np.cos(np.pi * t.astype(np.float64) / 2) * (H - prefix) * A
+    clear = np.abs(exact - np.floor(exact) - 0.5) > 1e-4
+    assert (drawn.sum((1, 2)) == np.maximum(1, np.round(exact)))[clear].all()
+    share = drawn[:, prefix:].mean(0)
+    assert share == pytest.approx(share.mean(), abs=4 * 0.5 / np.sqrt(n))
+
+
+def test_a_given_prefix_is_not_in_the_loss_nor_in_the_masked_fraction():
+    """Whatever the logits say there; prefixes of lengths of their own."""
+    process, x, key = Masked(num_bins=V), tokens(1, 6), jax.random.key(5)
+    prefix, logits = np.array([0, 1, 2, 3, 0, 2]), logits_of(6, 6)
+    loss, metrics, _ = loss_of(process, key, x, logits, prefix)
+    there = (np.arange(H) < prefix[:, None])[..., None, None]
+    elsewhere = loss_of(process, key, x, np.where(there, 50.0 * logits, logits).astype(np.float32), prefix)
+    assert float(elsewhere[0]) == pytest.approx(float(loss), rel=1e-6)
+    assert float(metrics["masked_fraction"][1]) == (H - prefix).sum() * A
+
+
+def test_the_auxiliary_loss_is_the_distance_from_the_expected_bin_centre():
+    """By hand: |sum_v p_v c_v - c_x| over the drawn tokens, centres of v bins over [-1, 1]; weight 0 leaves it out."""
+    process, x, key, logits = Masked(num_bins=V, auxiliary_weight=0.1), tokens(1, 6), jax.random.key(5), logits_of(6, 6)
+    loss, metrics, asked = loss_of(process, key, x, logits)
+    drawn = np.asarray(asked) == process.mask_token
+    centres = (2 * np.arange(V) + 1) / V - 1
+    apart = np.abs(special.softmax(logits.astype(np.float64), axis=-1) @ centres - centres[x])[drawn]
+    plain, without, _ = loss_of(Masked(num_bins=V), key, x, logits)
+    assert float(loss) == pytest.approx(float(plain) + 0.1 * apart.mean(), rel=1e-5)
+    assert metrics["auxiliary"].tolist() == pytest.approx([apart.sum(), drawn.sum()], rel=1e-5)
+    assert "auxiliary" not in without

@@ -24,13 +24,17 @@ def begin(imposed=0, x=None):
     """A fresh state whose first rows read x."""
     tokens = np.full((H, A), MASK, np.int32)
     tokens[:imposed] = 0 if x is None else x[:imposed]
-    return MaskedState(tokens, np.int32((H - imposed) * A))
+    return MaskedState(tokens, np.arange(H) < imposed, np.zeros((H, A), np.float32))
+
+
+def bound(ratio, numbers):
+    sampler = MaskGIT(decode_schedule=ratio)
+    return fields.bind(sampler, dict(fields.leaves(sampler)) | numbers)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def step(process, ratio, numbers, key, state, logits, t, t_next):
-    sampler = fields.bind(MaskGIT(decode_schedule=ratio), numbers)
-    return sampler.step(process, key, state, logits, t, t_next)
+    return bound(ratio, numbers).step(process, key, state, logits, t, t_next)
 
 
 def leaves(**temperatures):
@@ -87,7 +91,7 @@ def one_step(logits, key=0, t=0.0, t_next=0.5, **temperatures):
     """Which of the entries of an all-masked [n, 1] state are committed, and their tokens."""
     logits = np.asarray(logits, np.float32)[:, None, :]
     n, _, v = logits.shape
-    state = MaskedState(np.full((n, 1), v, np.int32), np.int32(n))
+    state = MaskedState(np.full((n, 1), v, np.int32), np.zeros(n, bool), np.zeros((n, 1), np.float32))
     times = np.float32(t), np.float32(t_next)
     after = step(Masked(num_bins=v), Linear(), leaves(**temperatures), jax.random.key(key), state, logits, *times)
     return np.asarray(after.tokens)[:, 0]
@@ -97,8 +101,8 @@ def one_step(logits, key=0, t=0.0, t_next=0.5, **temperatures):
 def many(ratio, numbers, logits, t_next):
     """Tokens of 10,000 independent single steps of one state, all masked before."""
     n, _, v = logits.shape
-    state = MaskedState(jnp.full((n, 1), v), jnp.int32(n))
-    sampler, process = fields.bind(MaskGIT(decode_schedule=ratio), numbers), Masked(num_bins=v)
+    state = MaskedState(jnp.full((n, 1), v), jnp.zeros(n, bool), jnp.zeros((n, 1)))
+    sampler, process = bound(ratio, numbers), Masked(num_bins=v)
     one = jax.vmap(lambda key: sampler.step(process, key, state, logits, jnp.float32(0), t_next).tokens[:, 0])
     return one(jax.random.split(jax.random.key(1), 10_000))
 
@@ -179,9 +183,9 @@ def sampled():
     @jax.jit
     def draw(key, steps, choice_temperature):
         numbers = {"choice_temperature": choice_temperature, "token_temperature": jnp.float32(1.0)}
-        sampler = fields.bind(MaskGIT(decode_schedule=Linear()), numbers)
+        sampler = bound(Linear(), numbers)
         keys = jax.random.split(key, n)
-        state = policy.sample(lambda x, t: denoise(x), sampler, keys, policy.prior(keys), steps)
+        state, _ = policy.sample(lambda x, t: denoise(x), sampler, keys, policy.prior(keys), steps)
         return jnp.einsum("nha,h->n", state.tokens, jnp.array([9, 3, 1]))
 
     def total_variation(steps, choice_temperature):

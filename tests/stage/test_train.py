@@ -13,9 +13,11 @@ from safetensors.numpy import load_file
 from dd import arrays
 from dd.env.pointmass import PointMass
 from dd.model.mixer import Mixer
-from dd.optimizer import AdamW
+from dd.optimizer import AdamW, Plateau
 from dd.policy import LoadedPolicy
+from dd.schedule.flow import Flow
 from dd.schedule.masked import Masked, MaskGIT
+from dd.schedule.uniform import Uniform
 from dd.stage.demos import Demonstrations, Demos
 from dd.stage.expert import Expert
 from dd.stage.train import DivergedError, Train
@@ -149,7 +151,7 @@ def test_a_saved_policy_gives_the_chunk_of_the_trained_parameters(whole):
     obs, key = jnp.array([0.5, -0.5, 0.1, 0.2]), jax.random.key(3)
     params = arrays.read(folder / "last.safetensors", jax.eval_shape(policy.create, key))
     denoise = policy.denoiser(jax.tree.map(jnp.asarray, params), obs[None])
-    state = policy.sample(denoise, MaskGIT(), key[None], policy.prior(key[None]), 5)
+    state, _ = policy.sample(denoise, MaskGIT(), key[None], policy.prior(key[None]), 5)
     assert np.array_equal(loaded.action(key, obs, 5), policy.actions(state)[0])
     assert loaded.action(key, obs, 5).shape == (4, 2)
     # What was learnt: the first action follows the observation's signs.
@@ -174,3 +176,65 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(whole):
         best, same = load_file(work.path / "best.safetensors"), load_file(work.path / kept)
         assert all(np.array_equal(best[name], same[name]) for name in best)
     assert json.loads((work.path / "policy.json").read_text())["chunk"] == 4
+
+
+@pytest.fixture
+def hopeless():
+    """The validation loss can't fall: the rate is as good as 0."""
+    return dataclasses.replace(TRAIN, optimizer=AdamW(learning_rate=1e-12, weight_decay=0.0), epochs=9)
+
+
+def test_with_patience_it_ends_where_the_validation_loss_has_not_fallen(hopeless, demos, tmp_path):
+    """Each epoch validates on the same corruption: a loss that does not move has not fallen. Also after a crash."""
+    stage = dataclasses.replace(hopeless, patience=2)
+    work = Work(tmp_path / "work", demos)
+    runner = stage.build()
+    summary = runner(stage, work)
+    losses = [float(row["validation_loss"]) for row in metrics(work.path)]
+    ends = next(n for n in range(3, 10) if min(losses[n - 2 : n]) >= min(losses[: n - 2]))
+    assert len(losses) == ends < 9
+    assert runner(stage, Work(work.path, demos)) == summary
+    assert len(metrics(work.path)) == ends
+
+
+def test_a_training_begins_with_the_parameters_of_another(hopeless, whole, demos, tmp_path):
+    """After the epoch that is named; the rate here is as good as 0, so they stay what they were."""
+    begun_anew = dataclasses.replace(hopeless, epochs=1, checkpoint_epochs=(), seed=5)
+    runner = begun_anew.build()
+    for epoch, file in ((2, "epoch_2"), (None, "last"), ("best", "best")):
+        stage = dataclasses.replace(begun_anew, init=TRAIN, init_epoch=epoch)
+        work = Work(tmp_path / file, demos | {"train": whole[0].path})
+        runner(stage, work)
+        begun, ended = load_file(whole[0].path / f"{file}.safetensors"), load_file(work.path / "last.safetensors")
+        assert all(ended[name] == pytest.approx(begun[name], abs=1e-7) for name in begun)
+    assert stage.upstream() == (stage.demos, TRAIN)
+    assert stage.program() == dataclasses.replace(begun_anew, seed=1).program()
+
+
+def test_with_a_rate_that_falls_on_a_plateau_it_resumes_bit_for_bit(demos, tmp_path):
+    """The factor follows from the epochs before, which a resumed training knows."""
+    falling = AdamW(learning_rate=1e-2, warmup_steps=5, lr_schedule=Plateau(patience=1, factor=0.1))
+    stage = dataclasses.replace(TRAIN, optimizer=falling, epochs=4)
+    runner = stage.build()
+    at_once = Work(tmp_path / "at_once", demos)
+    runner(stage, at_once)
+    work = Work(tmp_path / "work", demos, alive=10)
+    with pytest.raises(Killed):
+        runner(stage, work)
+    runner(stage, Work(work.path, demos))
+    assert (work.path / "last.safetensors").read_bytes() == (at_once.path / "last.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "process", [Masked(num_bins=8), Uniform(num_bins=8), Flow()], ids=["masked", "uniform", "flow"]
+)
+def test_every_process_learns_with_prefixes_given(process, demos, tmp_path):
+    """The first action follows the observation's signs, with five reverse steps."""
+    stage = dataclasses.replace(TRAIN, process=process, simulated_delay=3, epochs=6)
+    work = Work(tmp_path / "work", demos)
+    stage.build()(stage, work)
+    loaded = LoadedPolicy.read(work.path)
+    assert loaded.policy.simulated_delay
+    first = np.stack([loaded.action(jax.random.key(i), jnp.array([0.5, -0.5, 0.1, 0.2]))[0] for i in range(100)])
+    assert np.mean(first[:, 0] > 0) > 0.8
+    assert np.mean(first[:, 1] < 0) > 0.8

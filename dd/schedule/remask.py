@@ -1,0 +1,112 @@
+r"""Which committed tokens are masked again (ReMDM, arXiv 2503.00307, sec. 4).
+
+In the step from t to t' a committed token is masked again with probability sigma, at most sigma_max = min(1,
+(1 - alpha(t')) / alpha(t)), alpha being the share of tokens that are not masked: above it, fewer would be committed
+than the schedule asks for. In numbers of tokens, with n committed and m still masked after the step, sigma_max =
+min(1, m / n), and sigma n tokens are masked again, rounded up or down at random so that the mean is exact.
+"""
+
+import abc
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from dd import fields
+from dd.schedule.choice import rank
+
+
+class AbstractRemask(abc.ABC):
+    """How many committed tokens are masked again, and which."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        key: Key[Array, ""],
+        confidence: Float[Array, "h a"],
+        committed: Bool[Array, "h a"],
+        remaining: Int[Array, ""],
+    ) -> Bool[Array, "h a"]:
+        """The tokens that are masked again.
+
+        Args:
+            key: of the draw.
+            confidence: log p of each committed token when it was committed.
+            committed: entries that may be masked again.
+            remaining: m, entries that the schedule wants masked after the step.
+        """
+
+
+@fields.configuration
+class Cap(AbstractRemask):
+    """sigma = min(strength, sigma_max), every committed token alike (ReMDM-cap)."""
+
+    strength: float = fields.field(0.05, ge=0.0, le=1.0, leaf=True)
+
+    def __call__(
+        self,
+        key: Key[Array, ""],
+        confidence: Float[Array, "h a"],
+        committed: Bool[Array, "h a"],
+        remaining: Int[Array, ""],
+    ) -> Bool[Array, "h a"]:
+        """See the base class."""
+        sigma = jnp.minimum(self.strength, _most(committed, remaining))
+        return _drawn(key, sigma, jnp.zeros_like(confidence), committed, remaining)
+
+
+@fields.configuration
+class Rescale(AbstractRemask):
+    """sigma = strength sigma_max, every committed token alike (ReMDM-rescale)."""
+
+    strength: float = fields.field(0.05, ge=0.0, le=1.0, leaf=True)
+
+    def __call__(
+        self,
+        key: Key[Array, ""],
+        confidence: Float[Array, "h a"],
+        committed: Bool[Array, "h a"],
+        remaining: Int[Array, ""],
+    ) -> Bool[Array, "h a"]:
+        """See the base class."""
+        sigma = self.strength * _most(committed, remaining)
+        return _drawn(key, sigma, jnp.zeros_like(confidence), committed, remaining)
+
+
+@fields.configuration
+class Confidence(AbstractRemask):
+    """sigma = strength sigma_max, tokens weighted by softmax(-p), p when they were committed (ReMDM-conf)."""
+
+    strength: float = fields.field(0.05, ge=0.0, le=1.0, leaf=True)
+
+    def __call__(
+        self,
+        key: Key[Array, ""],
+        confidence: Float[Array, "h a"],
+        committed: Bool[Array, "h a"],
+        remaining: Int[Array, ""],
+    ) -> Bool[Array, "h a"]:
+        """See the base class."""
+        sigma = self.strength * _most(committed, remaining)
+        return _drawn(key, sigma, -jnp.exp(confidence), committed, remaining)
+
+
+def _most(committed: Bool[Array, "h a"], remaining: Int[Array, ""]) -> Float[Array, ""]:
+    """sigma_max."""
+    return jnp.minimum(1.0, remaining / jnp.maximum(committed.sum(), 1))
+
+
+def _drawn(
+    key: Key[Array, ""],
+    sigma: Float[Array, ""],
+    log_weight: Float[Array, "h a"],
+    committed: Bool[Array, "h a"],
+    remaining: Int[Array, ""],
+) -> Bool[Array, "h a"]:
+    """sigma n of the committed entries in the mean, without replacement by their weights."""
+    round_key, choice_key = jax.random.split(key)
+    number = jnp.floor(sigma * committed.sum() + jax.random.uniform(round_key)).astype(jnp.int32)
+    number = jnp.minimum(number, jnp.minimum(remaining, committed.sum()))
+    score = log_weight + jax.random.gumbel(choice_key, log_weight.shape)  # Gumbel's trick: the highest are the draw
+    place = rank(jnp.where(committed, -score, jnp.inf).reshape(-1)).reshape(committed.shape)
+    return committed & (place < number)
