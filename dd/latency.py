@@ -18,35 +18,49 @@ _PAIR = ("inference_delay", "execute_horizon")
 
 
 class Latency:
-    """Measures one program; equal numbers are measured once."""
+    """Of one program, by the numbers that decide it."""
 
     def __init__(self, policy: Policy, decode: AbstractDecode, sampler: AbstractSampler):
         self._policy, self._decode, self._sampler = policy, decode, sampler
         self._chunk = jax.jit(self._one)
         self._known: dict[tuple[tuple[str, float], ...], float] = {}
 
-    def __call__(self, params: Mapping[str, PyTree[Array]], leaves: Mapping[str, Array]) -> float:
-        """Median seconds of a call, on the device that computes, from the observation to the chunk's actions.
+    def knows(self, leaves: Mapping[str, Array]) -> bool:
+        """Whether these numbers have been measured; seeds and level do not matter."""
+        return self._told(leaves) in self._known
+
+    def __getitem__(self, leaves: Mapping[str, Array]) -> float:
+        """Median seconds of a call, from the observation to the chunk's actions, on the device that computes."""
+        return self._known[self._told(leaves)]
+
+    def measure(self, params: Mapping[str, PyTree[Array]], leaves: Mapping[str, Array]) -> None:
+        """Time some calls.
 
         Args:
             params: as a decode is given them.
-            leaves: as `dd.rollout.leaves` gives them; seeds and level do not matter.
+            leaves: as `dd.rollout.leaves` gives them.
         """
-        numbers = {name: x for name, x in leaves.items() if name.startswith(("decode.", "sampler.")) or name in _PAIR}
-        told = tuple(sorted((name, float(x)) for name, x in numbers.items()))
-        if told not in self._known:
-            spec = self._policy.spec
-            obs = jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), spec.obs)
-            plan = jnp.zeros((1, self._policy.chunk, len(spec.action_low)))
+        spec = self._policy.spec
+        obs = jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), spec.obs)
+        plan = jnp.zeros((1, self._policy.chunk, len(spec.action_low)))
+        numbers = self._numbers(leaves)
 
-            def call() -> float:
-                begin = time.perf_counter()
-                jax.block_until_ready(self._chunk(params, obs, plan, numbers))
-                return time.perf_counter() - begin
+        def call() -> float:
+            begin = time.perf_counter()
+            jax.block_until_ready(self._chunk(params, obs, plan, numbers))
+            return time.perf_counter() - begin
 
-            call()  # compiles
-            self._known[told] = statistics.median(call() for _ in range(_CALLS))
-        return self._known[told]
+        call()  # compiles
+        self._known[self._told(leaves)] = statistics.median(call() for _ in range(_CALLS))
+
+    def _numbers(self, leaves: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: x for name, x in leaves.items() if name.startswith(("decode.", "sampler.")) or name in _PAIR}
+
+    def _told(self, leaves: Mapping[str, Array]) -> tuple[tuple[str, float], ...]:
+        # Delay and horizon decide what of a chunk is needed: how long it takes only where it ends early.
+        numbers = self._numbers(leaves)
+        told = numbers if self._sampler.early_stop else {name: numbers[name] for name in numbers.keys() - set(_PAIR)}
+        return tuple(sorted((name, float(x)) for name, x in told.items()))
 
     def _one(
         self,

@@ -231,13 +231,13 @@ class _Execution:
     def _group(self, rows: list[Row]) -> None:
         # Built by the first row that really has to run: another process may have done them all meanwhile.
         build = functools.cache(rows[0].stage.build)
-        for row in rows:
+        for place, row in enumerate(rows):
             key = self.plan.key(row.stage)
             if blocking := self._blocking(row.stage):
                 self.failures[key] = Failure(row.stage, f"needs {blocking}, which failed", None)
                 continue
             try:
-                result = self._row(row, key, build)
+                result = self._row(row, key, build, rows[place + 1 :])
             except UserError:
                 raise
             except Exception as problem:
@@ -260,7 +260,7 @@ class _Execution:
         self.failures[key] = Failure(stage, reason, log)
         progress.say(f"{stage.kind} {stage.label}: FAILED, {reason} ({log})")
 
-    def _row(self, row: Row, key: str, build: Callable[[], Any]) -> Result:
+    def _row(self, row: Row, key: str, build: Callable[[], Any], following: list[Row]) -> Result:
         stage = row.stage
 
         def waits(owner: str) -> None:
@@ -275,8 +275,10 @@ class _Execution:
             path = _partial(self.store, stage.kind, key, fields.digest(origin))
             begin = time.monotonic()
             with self._tracked(stage, key) as run:
-                work = _Work(self, stage, path, run)
-                summary = build()(stage, work)
+                work, runner = _Work(self, stage, path, run), build()
+                if hasattr(runner, "ahead"):  # it computes some rows side by side; all else happens here, row by row
+                    runner.ahead([each.stage for each in following if not self._blocking(each.stage)], work.result)
+                summary = runner(stage, work)
             seconds = time.monotonic() - begin
             self.ran += 1
             told = {"summary": summary, "timings": work.timings, "seconds": round(seconds, 3)}

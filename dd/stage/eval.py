@@ -1,6 +1,9 @@
 """Closed-loop evaluation of a trained policy: one row of a sweep."""
 
+import concurrent.futures
+import os
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -14,6 +17,8 @@ from dd.rollout import Episodes, Rollout, leaves
 from dd.schedule.base import AbstractSampler
 from dd.stage.base import AbstractStage, Runner, Work
 from dd.stage.train import Train
+
+_SIDE_BY_SIDE = 8  # rows at most, whatever the number of cores: each takes memory
 
 
 @runtime_checkable
@@ -73,18 +78,7 @@ class Eval(AbstractStage):
 
     def build(self) -> Runner:
         """One compiled rollout for every row."""
-        env = self.policy.demos.env
-        policy = self.policy.policy()
-        rollout = jax.jit(Rollout(env, policy, self.decode, self.sampler, self.num_evals, self.slots).__call__)
-        latency = Latency(policy, self.decode, self.sampler)
-
-        def run(stage: Eval, work: TimingWork) -> dict[str, Any]:
-            params, numbers = stage.params(work.result(stage.policy)), stage.leaves()
-            episodes = rollout(params, stage.policy.demos.env.load(), numbers)
-            work.timed("latency", latency(params, numbers))
-            return stage.write(work.path, jax.device_get(episodes))
-
-        return run
+        return _Evaluator(self)
 
     def params(self, training: pathlib.Path) -> dict[str, Any]:
         """The policy's parameters, and those of the epochs that the decode wants beside them."""
@@ -117,3 +111,46 @@ class Eval(AbstractStage):
             "network_evaluations": float(np.sum(episodes.evaluations)) / float(np.sum(episodes.chunks)),
             "useful_share": float(np.sum(episodes.length)) / (iterations * slots),
         }
+
+
+class _Evaluator:
+    """Evaluations through one program.
+
+    On CPUs several run side by side: a rollout is a chain of small operations, which one at a time leaves cores idle.
+    Only computation happens beside the caller's thread.
+    """
+
+    def __init__(self, stage: Eval):
+        policy = stage.policy.policy()
+        rollout = Rollout(stage.policy.demos.env, policy, stage.decode, stage.sampler, stage.num_evals, stage.slots)
+        self._rollout = jax.jit(rollout.__call__)
+        self._latency = Latency(policy, stage.decode, stage.sampler)
+        self._side_by_side = min(os.cpu_count() or 1, _SIDE_BY_SIDE) if jax.default_backend() == "cpu" else 1
+        self._threads = concurrent.futures.ThreadPoolExecutor(self._side_by_side)
+        self._begun: dict[str, concurrent.futures.Future[Episodes]] = {}
+        self._compiled = False
+
+    def ahead(self, stages: Sequence[Eval], result: Callable[[Train], pathlib.Path]) -> None:
+        """Begin rows that will be asked for next; `result` gives the folder of a training."""
+        if self._compiled:  # else each would compile
+            for stage in stages[: self._side_by_side - 1]:
+                self._begin(stage, result)
+
+    def __call__(self, stage: Eval, work: TimingWork) -> dict[str, Any]:
+        """Run one row, or wait for it where it has begun."""
+        self._begin(stage, work.result)
+        episodes = self._begun.pop(stage.key()).result()
+        self._compiled = True
+        numbers = stage.leaves()
+        if not self._latency.knows(numbers):
+            concurrent.futures.wait(self._begun.values())  # what runs beside it would be measured too
+            self._latency.measure(stage.params(work.result(stage.policy)), numbers)
+        work.timed("latency", self._latency[numbers])
+        return stage.write(work.path, episodes)
+
+    def _begin(self, stage: Eval, result: Callable[[Train], pathlib.Path]) -> None:
+        if stage.key() not in self._begun:
+            self._begun[stage.key()] = self._threads.submit(self._episodes, stage, result(stage.policy))
+
+    def _episodes(self, stage: Eval, training: pathlib.Path) -> Episodes:
+        return jax.device_get(self._rollout(stage.params(training), stage.policy.demos.env.load(), stage.leaves()))
