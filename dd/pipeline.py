@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import functools
 import importlib.metadata
+import itertools
 import pathlib
 import shutil
 import subprocess
@@ -237,7 +238,7 @@ class _Execution:
                 self.failures[key] = Failure(row.stage, f"needs {blocking}, which failed", None)
                 continue
             try:
-                result = self._row(row, key, build, rows[place + 1 :])
+                result = self._row(row, key, build, itertools.islice(rows, place + 1, None))
             except UserError:
                 raise
             except Exception as problem:
@@ -260,7 +261,7 @@ class _Execution:
         self.failures[key] = Failure(stage, reason, log)
         progress.say(f"{stage.kind} {stage.label}: FAILED, {reason} ({log})")
 
-    def _row(self, row: Row, key: str, build: Callable[[], Any], following: list[Row]) -> Result:
+    def _row(self, row: Row, key: str, build: Callable[[], Any], following: Iterable[Row]) -> Result:
         stage = row.stage
 
         def waits(owner: str) -> None:
@@ -277,7 +278,7 @@ class _Execution:
             with self._tracked(stage, key) as run:
                 work, runner = _Work(self, stage, path, run), build()
                 if hasattr(runner, "ahead"):  # it computes some rows side by side; all else happens here, row by row
-                    runner.ahead([each.stage for each in following if not self._blocking(each.stage)], work.result)
+                    runner.ahead((each.stage for each in following if not self._blocking(each.stage)), work.result)
                 summary = runner(stage, work)
             seconds = time.monotonic() - begin
             self.ran += 1

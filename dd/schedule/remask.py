@@ -19,7 +19,16 @@ from dd.schedule.choice import rank
 class AbstractRemask(abc.ABC):
     """How many committed tokens are masked again, and which."""
 
+    strength: float
+
     @abc.abstractmethod
+    def sigma(self, most: Float[Array, ""]) -> Float[Array, ""]:
+        """The probability of each committed token, given sigma_max."""
+
+    def log_weight(self, confidence: Float[Array, "h a"]) -> Float[Array, "h a"]:
+        """How much rather one token than another, by log p when it was committed; all alike."""
+        return jnp.zeros_like(confidence)
+
     def __call__(
         self,
         key: Key[Array, ""],
@@ -35,6 +44,8 @@ class AbstractRemask(abc.ABC):
             committed: entries that may be masked again.
             remaining: m, entries that the schedule wants masked after the step.
         """
+        sigma = self.sigma(_most(committed, remaining))
+        return _drawn(key, sigma, self.log_weight(confidence), committed, remaining)
 
 
 @fields.configuration
@@ -43,16 +54,9 @@ class Cap(AbstractRemask):
 
     strength: float = fields.field(0.05, ge=0.0, le=1.0, leaf=True)
 
-    def __call__(
-        self,
-        key: Key[Array, ""],
-        confidence: Float[Array, "h a"],
-        committed: Bool[Array, "h a"],
-        remaining: Int[Array, ""],
-    ) -> Bool[Array, "h a"]:
+    def sigma(self, most: Float[Array, ""]) -> Float[Array, ""]:
         """See the base class."""
-        sigma = jnp.minimum(self.strength, _most(committed, remaining))
-        return _drawn(key, sigma, jnp.zeros_like(confidence), committed, remaining)
+        return jnp.minimum(self.strength, most)
 
 
 @fields.configuration
@@ -61,16 +65,9 @@ class Rescale(AbstractRemask):
 
     strength: float = fields.field(0.05, ge=0.0, le=1.0, leaf=True)
 
-    def __call__(
-        self,
-        key: Key[Array, ""],
-        confidence: Float[Array, "h a"],
-        committed: Bool[Array, "h a"],
-        remaining: Int[Array, ""],
-    ) -> Bool[Array, "h a"]:
+    def sigma(self, most: Float[Array, ""]) -> Float[Array, ""]:
         """See the base class."""
-        sigma = self.strength * _most(committed, remaining)
-        return _drawn(key, sigma, jnp.zeros_like(confidence), committed, remaining)
+        return self.strength * most
 
 
 @fields.configuration
@@ -79,16 +76,13 @@ class Confidence(AbstractRemask):
 
     strength: float = fields.field(0.05, ge=0.0, le=1.0, leaf=True)
 
-    def __call__(
-        self,
-        key: Key[Array, ""],
-        confidence: Float[Array, "h a"],
-        committed: Bool[Array, "h a"],
-        remaining: Int[Array, ""],
-    ) -> Bool[Array, "h a"]:
+    def sigma(self, most: Float[Array, ""]) -> Float[Array, ""]:
         """See the base class."""
-        sigma = self.strength * _most(committed, remaining)
-        return _drawn(key, sigma, -jnp.exp(confidence), committed, remaining)
+        return self.strength * most
+
+    def log_weight(self, confidence: Float[Array, "h a"]) -> Float[Array, "h a"]:
+        """See the base class."""
+        return -jnp.exp(confidence)
 
 
 def _most(committed: Bool[Array, "h a"], remaining: Int[Array, ""]) -> Float[Array, ""]:

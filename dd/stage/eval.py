@@ -1,9 +1,10 @@
 """Closed-loop evaluation of a trained policy: one row of a sweep."""
 
 import concurrent.futures
+import itertools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -130,10 +131,10 @@ class _Evaluator:
         self._begun: dict[str, concurrent.futures.Future[Episodes]] = {}
         self._compiled = False
 
-    def ahead(self, stages: Sequence[Eval], result: Callable[[Train], pathlib.Path]) -> None:
+    def ahead(self, stages: Iterable[Eval], result: Callable[[Train], pathlib.Path]) -> None:
         """Begin rows that will be asked for next; `result` gives the folder of a training."""
         if self._compiled:  # else each would compile
-            for stage in stages[: self._side_by_side - 1]:
+            for stage in itertools.islice(stages, self._side_by_side - 1):
                 self._begin(stage, result)
 
     def __call__(self, stage: Eval, work: TimingWork) -> dict[str, Any]:
@@ -149,8 +150,8 @@ class _Evaluator:
         return stage.write(work.path, episodes)
 
     def _begin(self, stage: Eval, result: Callable[[Train], pathlib.Path]) -> None:
-        if stage.key() not in self._begun:
-            self._begun[stage.key()] = self._threads.submit(self._episodes, stage, result(stage.policy))
+        if (key := stage.key()) not in self._begun:
+            self._begun[key] = self._threads.submit(self._episodes, stage, result(stage.policy))
 
     def _episodes(self, stage: Eval, training: pathlib.Path) -> Episodes:
         return jax.device_get(self._rollout(stage.params(training), stage.policy.demos.env.load(), stage.leaves()))
