@@ -92,15 +92,14 @@ class Builder:
         before = {}
         if init is not None:
             before["init"], values["init_epoch"] = self._before(plain, init, demos, process)
-        model, optimizer = plain["model"], plain["optimizer"]
         return self._object(
             Train,
             values,
             "train",
             demos=demos,
             process=process,
-            model=self._part(model, "model", AbstractModel),
-            optimizer=self._part(optimizer, "optimizer", AdamW),
+            model=self._part(plain["model"], "model", AbstractModel),
+            optimizer=self._part(plain["optimizer"], "optimizer", AdamW),
             **before,
         )
 

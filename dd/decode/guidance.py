@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from dd import fields
 from dd.decode.base import Prefix
 from dd.policy import Policy
-from dd.schedule.base import Denoise
+from dd.schedule.base import AbstractContinuousProcess, AbstractProcess, Denoise
 
 
 def guided(
@@ -38,6 +38,11 @@ def guided(
         return process.guided(prediction, pull, t, limit)
 
     return ask
+
+
+def passes(process: AbstractProcess) -> int:
+    """Through the network when a method that guides continuous policies asks once: forward, and backward if it does."""
+    return 2 if isinstance(process, AbstractContinuousProcess) else 1
 
 
 def max_guidance_weight() -> Any:

@@ -4,7 +4,7 @@ import jax
 
 from dd import fields
 from dd.decode.base import AbstractDecode, Prefix, idle, num_flow_steps
-from dd.decode.guidance import guided, max_guidance_weight
+from dd.decode.guidance import guided, max_guidance_weight, passes
 from dd.decode.weights import Zeros
 from dd.policy import Policy
 from dd.schedule.base import AbstractContinuousProcess, AbstractProcess, AbstractTokenProcess, Denoise, State
@@ -14,6 +14,11 @@ def imposed(policy: Policy, state: State, prefix: Prefix) -> State:
     """States with the first d entries fixed to the prefix's."""
     x, where = policy.encode(prefix.actions), prefix.committed()
     return jax.vmap(lambda one, each: policy.process.impose(one, each, where))(state, x)
+
+
+def imposed_tokens(policy: Policy, state: State, prefix: Prefix) -> State:
+    """The same over tokens; a continuous policy is guided instead."""
+    return imposed(policy, state, prefix) if isinstance(policy.process, AbstractTokenProcess) else state
 
 
 @fields.configuration
@@ -33,7 +38,7 @@ class HardMasking(AbstractDecode):
 
     def before(self, policy: Policy, state: State, prefix: Prefix) -> State:
         """Tokens: impose the first d entries."""
-        return imposed(policy, state, prefix) if isinstance(policy.process, AbstractTokenProcess) else state
+        return imposed_tokens(policy, state, prefix)
 
     def during(self, policy: Policy, denoise: Denoise, prefix: Prefix) -> Denoise:
         """Continuous: guide."""
@@ -42,5 +47,5 @@ class HardMasking(AbstractDecode):
         return guided(policy, denoise, prefix, prefix.weights(Zeros()), self.max_guidance_weight)
 
     def evaluations_per_step(self, process: AbstractProcess) -> int:
-        """Guidance asks twice, forward and backward."""
-        return 2 if isinstance(process, AbstractContinuousProcess) else 1
+        """See `guidance.passes`."""
+        return passes(process)

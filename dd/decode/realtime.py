@@ -7,11 +7,11 @@ from jaxtyping import Array, Float
 
 from dd import fields
 from dd.decode.base import AbstractDecode, Prefix, idle, num_flow_steps
-from dd.decode.guidance import guided, max_guidance_weight
-from dd.decode.hard_masking import imposed
+from dd.decode.guidance import guided, max_guidance_weight, passes
+from dd.decode.hard_masking import imposed_tokens
 from dd.decode.weights import AbstractWeights, Exp
 from dd.policy import Policy
-from dd.schedule.base import AbstractProcess, AbstractTokenProcess, Denoise, State
+from dd.schedule.base import AbstractContinuousProcess, AbstractProcess, Denoise, State
 from dd.tokens import Bins
 
 
@@ -41,19 +41,19 @@ class Realtime(AbstractDecode):
 
     def before(self, policy: Policy, state: State, prefix: Prefix) -> State:
         """Tokens: impose the first d entries."""
-        return imposed(policy, state, prefix) if isinstance(policy.process, AbstractTokenProcess) else state
+        return imposed_tokens(policy, state, prefix)
 
     def during(self, policy: Policy, denoise: Denoise, prefix: Prefix) -> Denoise:
         """Tokens: logits minus the pull, which is the same in every step. Continuous: guide."""
         weights = prefix.weights(self.prefix_attention_schedule)
-        if not isinstance(policy.process, AbstractTokenProcess):
+        if isinstance(policy.process, AbstractContinuousProcess):
             return guided(policy, denoise, prefix, weights, self.max_guidance_weight)
         pull = self._pull(policy, prefix, weights)
         return lambda x, t: denoise(x, t) - pull
 
     def evaluations_per_step(self, process: AbstractProcess) -> int:
-        """Guidance asks twice, forward and backward."""
-        return 1 if isinstance(process, AbstractTokenProcess) else 2
+        """See `guidance.passes`."""
+        return passes(process)
 
     def _pull(self, policy: Policy, prefix: Prefix, weights: Float[Array, "h"]) -> Float[Array, "b h a v"]:
         centres = Bins(policy.spec.action_low, policy.spec.action_high, policy.process.num_bins).centres()
