@@ -1,6 +1,7 @@
 """Figures of a sweep, column width, for print and for readers who don't see every colour.
 
-`python -m analysis.plots SWEEP` (a folder, a results.csv, or `latest`) draws delay_curve.png beside results.csv.
+`python -m analysis.plots SWEEP` (a folder, a results.csv, or `latest`) draws delay_curve.png beside results.csv, and
+where the sweep has several of them epoch_curve.png and latency_curve.png.
 """
 
 import argparse
@@ -13,16 +14,17 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from analysis.results import ending_in_one_line, find_sweep, publish, read_results
-from analysis.tables import SHORTEST, Row, Table, delay_table
+from analysis.tables import SHORTEST, Cell, Row, Table, delay_table, epoch_table
 
 COLUMN = (3.4, 2.9)  # inches: one column of a two-column paper
 _SMALL, _TINY = 8, 6.5  # points
-_STEP = 0.07  # of a delay, from line to line
+_STEP = 0.07  # of the distance between columns, from line to line
 
 
 class Look(NamedTuple):
@@ -54,88 +56,165 @@ def look(method: str) -> Look:
     return LOOKS.get(method) or _OTHERS[int.from_bytes(digest[:4]) % len(_OTHERS)]
 
 
-def delay_curve(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
-    """Draw solve rate by inference delay as PNG: a line per decode, a band of ± one std over seeds.
-
-    The numbers are those of `tables.delay_table`. Where runs with s = max(1, d) exist, these alone are drawn. A point
-    that lacks seeds is hollow; a cell without a complete seed is a gap.
+def draw(frame: pd.DataFrame, folder: str | os.PathLike[str]) -> list[pathlib.Path]:
+    """Draw every figure that a sweep's runs are enough for, and return the files.
 
     Args:
         frame: as `read_results` gives it.
-        path: the file to write, whole or not at all.
+        folder: where delay_curve.png, epoch_curve.png (several epochs) and latency_curve.png (several costs) are put,
+            each whole or not at all.
 
     Raises:
-        UserError: it can't be written.
+        UserError: they can't be written.
     """
+    delays, epochs = delay_table(frame), epoch_table(frame)
+    drawn = {"delay_curve": _curve(delays, "inference delay d (env steps)")}
+    if epochs:
+        drawn["epoch_curve"] = _curve(epochs, "epoch")
+    if costs := _by_cost(delays):
+        drawn["latency_curve"] = _latency_curve(delays, costs)
+    files = [pathlib.Path(folder) / f"{name}.png" for name in drawn]
+    for file, figure in zip(files, drawn.values(), strict=True):
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=300, metadata={"Software": None})
+        publish(file, image.getvalue())
+    return files
+
+
+def _curve(table: Table, across: str) -> Figure:
+    """Solve rate by the table's columns: a line per row, a band of ± one std over seeds.
+
+    Where runs with s = max(1, d) exist, these alone are drawn. A point that lacks seeds is hollow; a cell without a
+    complete seed is a gap.
+    """
+    rows = [row for row in table.rows if row.names["s"] == SHORTEST] or list(table.rows)
+    lines, step = {}, _STEP * min(np.diff(table.columns), default=1)
+    for index, row in enumerate(rows):
+        shift = step * (index - (len(rows) - 1) / 2)  # to the side, so that equal rates stay apart
+        lines[_name(row, rows)] = row.names["method"], np.array(table.columns) + shift, row.cells
+    figure = _figure(table, rows, lines, across)
+    figure.axes[0].set_xticks(table.columns)
+    return figure
+
+
+def _by_cost(table: Table) -> dict[str, list[Row]]:
+    """The rows of each method that has several, with latencies that are known, the quickest first."""
+    methods: dict[str, list[Row]] = {}
+    for row in table.rows:
+        if (
+            row.names["s"] == SHORTEST
+            and row.names["steps"].isdecimal()
+            and np.isfinite(row.costs.get("latency_ms", np.nan))
+        ):
+            methods.setdefault(row.names["method"], []).append(row)
+    return {
+        method: sorted(rows, key=lambda row: row.costs["latency_ms"])
+        for method, rows in methods.items()
+        if len({row.names["steps"] for row in rows}) > 1 and len({row.names["epoch"] for row in rows}) == 1
+    }
+
+
+def _latency_curve(table: Table, methods: dict[str, list[Row]]) -> Figure:
+    """Solve rate by what a chunk takes at batch 1: a line per method and delay, a point per number of steps."""
+    lines = {
+        f"{method}, d = {delay}": (
+            method,
+            np.array([row.costs["latency_ms"] for row in rows]),
+            tuple(row.cells[place] for row in rows),
+        )
+        for method, rows in methods.items()
+        for place, delay in enumerate(table.columns)
+    }
+    rows = [row for kin in methods.values() for row in kin]
+    figure = _figure(table, rows, lines, "latency of a chunk at batch 1 (ms)")
+    figure.axes[0].set_xlim(left=0)
+    for row in rows:
+        best = max((cell.mean for cell in row.cells if cell.seeds), default=0.0)
+        figure.axes[0].annotate(
+            row.names["steps"],
+            (row.costs["latency_ms"], best),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=_TINY,
+        )
+    return figure
+
+
+def _figure(
+    table: Table,
+    rows: Sequence[Row],
+    lines: dict[str, tuple[str, Float[np.ndarray, " n"], tuple[Cell, ...]]],
+    across: str,
+) -> Figure:
+    """Lines by name: whose look they bear, where their points stand, and their cells."""
     figure = Figure(figsize=COLUMN, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    table = delay_table(frame)
-    rows = [row for row in table.rows if row.names["s"] == SHORTEST] or table.rows
-    for index, row in enumerate(rows):
-        _line(axes, table, row, _name(row, rows), _STEP * (index - (len(rows) - 1) / 2), _strength(row, rows))
-    _frame(axes, table)
+    seen: dict[str, int] = {}
+    for name, (method, places, cells) in lines.items():
+        strength = 1 / (1 + 0.9 * seen.get(method, 0))  # a method's second, third ... line is paler
+        seen[method] = seen.get(method, 0) + 1
+        _line(axes, table, cells, places, name, look(method), strength)
+    axes.set_xlabel(across, fontsize=_SMALL)
+    axes.set_ylabel("solve rate", fontsize=_SMALL)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.tick_params(labelsize=_SMALL)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="0.9", linewidth=0.5)
+    axes.set_axisbelow(True)
     figure.suptitle(table.title, fontsize=_SMALL)
     figure.supxlabel(_caption(table, rows), fontsize=_TINY)
-    columns = 3 if max(len(_name(row, rows)) for row in rows) < 16 else 2
     axes.legend(
         loc="lower center",
         bbox_to_anchor=(0.5, 1.0),
-        ncols=columns,
+        ncols=3 if max(map(len, lines)) < 16 else 2,
         fontsize=_TINY,
         frameon=False,
         handlelength=3.2,
         columnspacing=1.2,
     )
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=300, metadata={"Software": None})
-    publish(pathlib.Path(path), drawn.getvalue())
+    return figure
 
 
-def _strength(row: Row, rows: Sequence[Row]) -> float:
-    """Opacity: a method's second, third ... line is paler."""
-    kin = [each for each in rows if each.names["method"] == row.names["method"]]
-    return 1 / (1 + 0.9 * kin.index(row))
-
-
-def _line(axes: Axes, table: Table, row: Row, name: str, shift: float, strength: float) -> None:
-    """One decode's line; lines are shifted a little to the side, so that equal rates stay apart."""
-    colour, marker, dashes = look(row.names["method"])
-    delays = np.array(table.delays) + shift
-    mean, std = np.array([(cell.mean, cell.std) for cell in row.cells]).T
+def _line(
+    axes: Axes,
+    table: Table,
+    cells: Sequence[Cell],
+    places: Float[np.ndarray, " n"],
+    name: str,
+    drawn_as: Look,
+    strength: float,
+) -> None:
+    colour, marker, dashes = drawn_as
+    mean, std = np.array([(cell.mean, cell.std) for cell in cells]).T
     low, high = np.clip(mean - std, 0, 1), np.clip(mean + std, 0, 1)
     drawn = {"color": colour, "marker": marker, "markersize": 4.5, "markeredgewidth": 0.6, "alpha": strength}
-    axes.fill_between(delays, low, high, color=colour, alpha=0.15 * strength, linewidth=0)
-    axes.vlines(delays, low, high, color=colour, alpha=strength, linewidth=0.7)
-    axes.plot(delays, mean, **drawn, markeredgecolor="white", dashes=dashes, linewidth=1.3, label=name)
-    partial = np.array([cell.seeds < table.seeds for cell in row.cells])
-    axes.plot(delays[partial], mean[partial], **{**drawn, "alpha": 1}, markerfacecolor="white", linestyle="")
+    axes.fill_between(places, low, high, color=colour, alpha=0.15 * strength, linewidth=0)
+    axes.vlines(places, low, high, color=colour, alpha=strength, linewidth=0.7)
+    axes.plot(places, mean, **drawn, markeredgecolor="white", dashes=dashes, linewidth=1.3, label=name)
+    partial = np.array([cell.seeds < table.seeds for cell in cells])
+    axes.plot(places[partial], mean[partial], **{**drawn, "alpha": 1}, markerfacecolor="white", linestyle="")
 
 
 def _name(row: Row, rows: Sequence[Row]) -> str:
     """The method, and what else tells its lines apart."""
+
+    def several(name: str) -> bool:
+        return len({each.names.get(name) for each in rows}) > 1
+
     parts = [row.names["method"]]
-    parts += [f"s = {row.names['s']}"] if len({each.names["s"] for each in rows}) > 1 else []
-    several = len({each.names["num_flow_steps"] for each in rows}) > 1
-    return ", ".join([*parts, f"{row.names['num_flow_steps']} steps"] if several else parts)
-
-
-def _frame(axes: Axes, table: Table) -> None:
-    axes.set_xlabel("inference delay d (env steps)", fontsize=_SMALL)
-    axes.set_ylabel("solve rate", fontsize=_SMALL)
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_yticks(np.linspace(0, 1, 6))
-    axes.set_xticks(table.delays)
-    axes.tick_params(labelsize=_SMALL)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="0.9", linewidth=0.5)
-    axes.set_axisbelow(True)
+    parts += [f"d = {row.names['delay']}"] if "delay" in row.names else []
+    parts += [f"s = {row.names['s']}"] if several("s") else []
+    parts += [f"{row.names['steps']} steps"] if several("steps") else []
+    return ", ".join([*parts, f"epoch {row.names['epoch']}"] if several("epoch") else parts)
 
 
 def _caption(table: Table, rows: Sequence[Row]) -> str:
     counts = {cell.seeds for row in rows for cell in row.cells}
     band = "mean ± std over seeds; " if max(counts) > 1 else ""
-    horizons, steps = ({row.names[name] for row in rows} for name in ("s", "num_flow_steps"))
+    horizons, steps = ({row.names[name] for row in rows} for name in ("s", "steps"))
     held = [f"s = {horizons.pop()}"] if len(horizons) == 1 else []
     held += [f"{steps.pop()} flow steps"] if len(steps) == 1 else []
     held += ["hollow: seeds missing"] if counts - {0, table.seeds} else []
@@ -149,8 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("sweep", help="a sweep's folder, a results.csv, or latest")
     with ending_in_one_line():
         path = find_sweep(parser.parse_args(arguments).sweep)
-        delay_curve(read_results(path), path.with_name("delay_curve.png"))
-        print(path.with_name("delay_curve.png"))
+        print(*draw(read_results(path), path.parent), sep="\n")
 
 
 if __name__ == "__main__":

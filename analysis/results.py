@@ -26,8 +26,9 @@ COLUMNS = (
     "num_evals",
     "key",
 )
-CELL = ("level", "method", "delay", "execute_horizon", "num_flow_steps", "seed")  # what tells one run from another
-_TEXTS = ("method", "level", "key")
+# What tells one run from another. `epoch` is that of the parameters; a file without it has those after the last one.
+CELL = ("level", "method", "delay", "execute_horizon", "num_flow_steps", "epoch", "seed")
+_TEXTS = ("method", "level", "key", "epoch")
 _MEANS = COLUMNS[:3]
 _COUNTS = ("delay", "execute_horizon", "seed", "num_flow_steps", "num_evals")
 
@@ -135,7 +136,8 @@ def _parse(path: pathlib.Path) -> pd.DataFrame:
             )
     if not text.endswith("\n"):
         raise UserError(f"{path} breaks off in its last line: run the sweep again to rewrite it (or end that line)")
-    return pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False)
+    frame = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False)
+    return frame if "epoch" in frame else frame.assign(epoch="last")
 
 
 def _numbers(path: pathlib.Path, values: pd.Series, *, whole: bool) -> pd.Series:

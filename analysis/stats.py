@@ -35,7 +35,12 @@ from scipy.stats import t as student
 from analysis.results import ending_in_one_line, find_sweep, read_results
 from dd.errors import UserError
 
-CONDITION = ("delay", "execute_horizon", "num_flow_steps")  # equal in both arms of a pair, as level and seed are
+CONDITION = (
+    "delay",
+    "execute_horizon",
+    "num_flow_steps",
+    "epoch",
+)  # equal in both arms of a pair, as level and seed are
 
 
 class Difference(NamedTuple):
@@ -162,17 +167,20 @@ def compare(
     first, second = (chosen[chosen.method == name].set_index(index).key for name in (baseline, method))
     pairs = pd.concat({"first": first, "second": second}, axis=1).dropna().reset_index()
     if pairs.empty:
-        raise UserError(f"{baseline} and {method} have no run in common: same level, seed, delay, s, flow steps")
+        raise UserError(f"{baseline} and {method} have no run in common: same level, seed, delay, s, flow steps, epoch")
     pairs["solved"] = [_pair(store, pair.first, pair.second) for pair in pairs.itertuples()]
     levels = sorted(frame.level.unique())
-    groups = {_label(*condition): runs for condition, runs in pairs.groupby(list(CONDITION))}
+    groups = {
+        _label(*condition, epochs=frame.epoch.nunique()): runs for condition, runs in pairs.groupby(list(CONDITION))
+    }
     if len(groups) > 1:
         groups["pooled"] = pairs
     return [(label, _difference(label, runs, levels)) for label, runs in groups.items()]
 
 
-def _label(delay: int, execute_horizon: int, num_flow_steps: int) -> str:
-    return f"d = {delay}, s = {execute_horizon}, {num_flow_steps} steps"
+def _label(delay: int, execute_horizon: int, num_flow_steps: int, epoch: str, *, epochs: int) -> str:
+    which = f", epoch {epoch}" if epochs > 1 else ""
+    return f"d = {delay}, s = {execute_horizon}, {num_flow_steps} steps{which}"
 
 
 def _pair(store: pathlib.Path, first: str, second: str) -> Float[np.ndarray, "episode"]:

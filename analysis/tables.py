@@ -1,4 +1,4 @@
-"""Solve rate by inference delay: mean ± std over seeds of the mean over levels, holes shown as holes.
+"""Solve rate by inference delay, or by epoch: mean ± std over seeds of the mean over levels, holes shown as holes.
 
 `python -m analysis.tables SWEEP` prints the table of a sweep (a folder, a results.csv, or `latest`) and rewrites its
 table.md.
@@ -9,7 +9,7 @@ import dataclasses
 import os
 import pathlib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -21,6 +21,7 @@ __all__ = [
     "Row",
     "Table",
     "delay_table",
+    "epoch_table",
     "level_table",
     "read_results",
     "to_markdown",
@@ -31,12 +32,15 @@ __all__ = [
 
 WIDTH = 100  # columns of a terminal
 SHORTEST = "max(1, d)"  # the execute horizon of the published tables
-_LABELS = {"level": "level", "method": "method", "s": "s", "num_flow_steps": "steps"}
+_LABELS = {"level": "level", "method": "method", "delay": "d", "s": "s", "steps": "steps", "epoch": "epoch"}
+_ALWAYS = ("level", "method", "delay")  # the other labels are shown where they differ
+_COSTS = {"network_evaluations": ("evaluations", "{:.1f}"), "latency_ms": ("ms", "{:.1f}")}
+_ACROSS = {"delay": ("inference delay d", "d"), "epoch": ("epoch", "epoch")}  # what columns are, in full and in short
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One method at one delay.
+    """One method at one delay, or after one epoch.
 
     Attributes:
         mean: solve rate, mean over `seeds` seeds of the mean over levels; NaN without a complete seed.
@@ -53,21 +57,26 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of a table: its labels (one per `Table.labels`), what they say by name, and a cell per delay."""
+    """One line of a table: its labels (one per `Table.labels`), what they say by name, its costs, a cell per column.
+
+    Costs are means over the line's runs: `network_evaluations` of a chunk, `latency_ms` of one at batch 1, where known.
+    """
 
     labels: tuple[str, ...]
     names: dict[str, str]
+    costs: dict[str, float]
     cells: tuple[Cell, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Solve rates by delay, ready to be written down or drawn.
+    """Solve rates by delay or by epoch, ready to be written down or drawn.
 
     Attributes:
         title: what it shows.
         labels: headings of the columns that name a row.
-        delays: inference delays d, a column each.
+        across: what the other columns are, `d` or `epoch`.
+        columns: its values, a column each.
         rows: one per method (and level, execute horizon, flow steps, where several occur).
         seeds: seeds that a whole cell has.
         sample: what n is, in one line.
@@ -76,7 +85,8 @@ class Table:
 
     title: str
     labels: tuple[str, ...]
-    delays: tuple[int, ...]
+    across: str
+    columns: tuple[int, ...]
     rows: tuple[Row, ...]
     seeds: int
     sample: str
@@ -86,45 +96,68 @@ class Table:
 def delay_table(frame: pd.DataFrame) -> Table:
     """Rows are methods, columns delays; cells average the levels, then the seeds.
 
-    Several execute horizons or `num_flow_steps` are never averaged: each gets a row. A run with s = max(1, d) that also
-    belongs to a fixed s stands in both rows.
+    Several execute horizons, `num_flow_steps` or epochs are never averaged: each gets a row. A run with s = max(1, d)
+    that also belongs to a fixed s stands in both rows. Where the steps follow from the delay, the runs stand in one row
+    that names the steps of each.
 
     Args:
         frame: as `read_results` gives it.
     """
-    return _table(frame, ("method", "s", "num_flow_steps"), levels=frame.level.nunique())
+    return _table(frame, ("method", "s", "steps", "epoch"), levels=frame.level.nunique())
 
 
 def level_table(frame: pd.DataFrame) -> Table:
     """As `delay_table`, each level in rows of its own."""
-    return _table(frame, ("level", "method", "s", "num_flow_steps"), levels=1)
+    return _table(frame, ("level", "method", "s", "steps", "epoch"), levels=1)
 
 
-def _table(frame: pd.DataFrame, by: tuple[str, ...], levels: int) -> Table:
-    ruled = _with_horizons(frame).sort_values("level", kind="stable") if "level" in by else _with_horizons(frame)
+def epoch_table(frame: pd.DataFrame) -> Table | None:
+    """As `delay_table`, with a row per method and delay and a column per epoch; None where there are no two epochs."""
+    numbered = frame[frame.epoch.str.isdecimal()]
+    if numbered.epoch.nunique() < 2:
+        return None
+    return _table(numbered, ("method", "delay", "s", "steps"), levels=numbered.level.nunique(), across="epoch")
+
+
+def _table(frame: pd.DataFrame, by: tuple[str, ...], levels: int, across: str = "delay") -> Table:
+    ruled = _with_steps(_with_horizons(frame))
+    ruled = ruled.sort_values("level", kind="stable") if "level" in by else ruled
     names = ruled[list(by)].astype(str).drop_duplicates().to_dict("records")
-    shown = [name for name in by if name in ("level", "method") or ruled[name].nunique() > 1]
-    delays = tuple(int(delay) for delay in sorted(frame.delay.unique()))
+    shown = [name for name in by if name in _ALWAYS or ruled[name].nunique() > 1]
+    columns = tuple(sorted(map(int, frame[across].unique())))
     seeds = frame.seed.nunique()
-    cells = _cells(ruled, by, levels)
+    cells = _cells(ruled, by, levels, across)
+    costs = _costs(ruled, by)
+    told = [name for name in _COSTS if _differ(name, costs.values())] if _cost_matters(ruled, costs.values()) else []
     rows = tuple(
         Row(
-            labels=tuple(name[column] for column in shown),
+            labels=(
+                *(name[column] for column in shown),
+                *(_COSTS[each][1].format(costs[tuple(name.values())][each]) for each in told),
+            ),
             names=name,
-            cells=tuple(cells.get((*(name[column] for column in by), str(delay)), Cell()) for delay in delays),
+            costs=costs[tuple(name.values())],
+            cells=tuple(cells.get((*name.values(), str(column)), Cell()) for column in columns),
         )
         for name in names
     )
     place = f", {frame.level.iloc[0]}" if frame.level.nunique() == 1 else ", by level" if "level" in by else ""
     sample = _sample(frame, seeds, levels)
+    full, short = _ACROSS[across]
     return Table(
-        title=f"Solve rate by inference delay d{place}",
-        labels=tuple(_LABELS[column] for column in shown),
-        delays=delays,
+        title=f"Solve rate by {full}{place}",
+        labels=(*(_LABELS[column] for column in shown), *(_COSTS[each][0] for each in told)),
+        across=short,
+        columns=columns,
         rows=rows,
         seeds=seeds,
         sample=sample,
-        footer=(_reading(ruled, seeds, levels, sample), *_holes(rows, seeds, levels), *_provenance(frame)),
+        footer=(
+            _reading(ruled, seeds, levels, sample),
+            *_explained(ruled, told),
+            *_holes(rows, seeds, levels),
+            *_provenance(frame),
+        ),
     )
 
 
@@ -140,9 +173,47 @@ def _with_horizons(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def _cells(frame: pd.DataFrame, by: tuple[str, ...], levels: int) -> dict[tuple[str, ...], Cell]:
+def _with_steps(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with the column steps: a number, or for a method whose steps follow from the delay those of each."""
+    parts = []
+    for _, runs in frame.groupby(["method", "s", "epoch"], sort=False):
+        by_delay = runs.groupby("delay").num_flow_steps.unique()
+        follow = runs.num_flow_steps.nunique() > 1 and by_delay.map(len).eq(1).all()
+        told = ", ".join(str(each[0]) for each in by_delay) if follow else runs.num_flow_steps.astype(str)
+        parts.append(runs.assign(steps=told))
+    return pd.concat(parts)
+
+
+def _costs(frame: pd.DataFrame, by: tuple[str, ...]) -> dict[tuple[str, ...], dict[str, float]]:
+    known = [name for name in _COSTS if name in frame]
+    return {
+        tuple(map(str, name)): {each: float(pd.to_numeric(runs[each], errors="coerce").mean()) for each in known}
+        for name, runs in frame.groupby(list(by), sort=False)
+    }
+
+
+def _cost_matters(frame: pd.DataFrame, costs: Iterable[dict[str, float]]) -> bool:
+    """Whether lines differ in what a chunk takes, by design and not by noise."""
+    return frame.steps.nunique() > 1 or _differ("network_evaluations", costs)
+
+
+def _differ(name: str, costs: Iterable[dict[str, float]]) -> bool:
+    known = {_COSTS[name][1].format(each[name]) for each in costs if name in each}
+    return len(known) > 1 and "nan" not in known
+
+
+def _explained(frame: pd.DataFrame, told: Sequence[str]) -> tuple[str, ...]:
+    """What the costs are."""
+    lines = ["evaluations: of the network, per chunk, mean."] if "network_evaluations" in told else []
+    if "latency_ms" in told:
+        where = " and ".join(sorted(frame.device.unique())) if "device" in frame else "the device that computed"
+        lines.append(f"ms: latency of a chunk at batch 1 on {where}, mean.")
+    return tuple(lines)
+
+
+def _cells(frame: pd.DataFrame, by: tuple[str, ...], levels: int, across: str) -> dict[tuple[str, ...], Cell]:
     cells = {}
-    for name, runs in frame.groupby([*by, "delay"], sort=False):
+    for name, runs in frame.groupby([*by, across], sort=False):
         seeds = runs.groupby("seed").agg(solved=("returned_episode_solved", "mean"), levels=("level", "nunique"))
         solved = seeds.solved[seeds.levels == levels]
         cells[tuple(map(str, name))] = Cell(solved.mean(), solved.std(ddof=1), len(solved), len(seeds))
@@ -150,7 +221,7 @@ def _cells(frame: pd.DataFrame, by: tuple[str, ...], levels: int) -> dict[tuple[
 
 
 def _counted(number: int | str, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number} {noun}{'' if str(number) == '1' else 's'}"
 
 
 def _sample(frame: pd.DataFrame, seeds: int, levels: int) -> str:
@@ -162,7 +233,8 @@ def _sample(frame: pd.DataFrame, seeds: int, levels: int) -> str:
 def _reading(ruled: pd.DataFrame, seeds: int, levels: int, sample: str) -> str:
     total = f" ({seeds * levels * ruled.num_evals.iloc[0]} episodes a cell)" if ruled.num_evals.nunique() == 1 else ""
     horizon = f"; s = {ruled.s.iloc[0]}" if ruled.s.nunique() == 1 else ""
-    steps = f"; {_counted(ruled.num_flow_steps.iloc[0], 'flow step')}" if ruled.num_flow_steps.nunique() == 1 else ""
+    steps = f"; {_counted(ruled.steps.iloc[0], 'flow step')}" if ruled.steps.nunique() == 1 else ""
+    steps += " by delay" if "," in steps else ""
     mean = "Mean ± std over seeds (ddof 1) of the mean over levels" if levels > 1 else "Mean ± std over seeds (ddof 1)"
     alone = "; one seed has no std (n/a)" if seeds == 1 else ""
     return f"{mean}; n = {sample}{total}{horizon}{steps}{alone}."
@@ -201,20 +273,20 @@ def _text(cell: Cell, seeds: int) -> str:
 
 
 def _grid(table: Table) -> list[list[str]]:
-    head = [*table.labels, *(f"d = {delay}" for delay in table.delays)]
+    head = [*table.labels, *(f"{table.across} = {column}" for column in table.columns)]
     return [head, *([*row.labels, *(_text(cell, table.seeds) for cell in row.cells)] for row in table.rows)]
 
 
 def to_markdown(table: Table) -> str:
     """The table as GitHub's markdown, its footer beneath."""
     head, *body = _grid(table)
-    rule = [":--"] * len(table.labels) + ["--:"] * len(table.delays)
+    rule = [":--"] * len(table.labels) + ["--:"] * len(table.columns)
     lines = ["| " + " | ".join(line) + " |" for line in (head, rule, *body)]
     return "\n".join([f"**{table.title}**", "", *lines, "", "  \n".join(table.footer), ""])
 
 
 def to_terminal(table: Table) -> str:
-    """The table as aligned text of at most 100 columns; delays that don't fit beside each other follow beneath."""
+    """The table as aligned text of at most 100 columns; columns that don't fit beside each other follow beneath."""
     grid = _grid(table)
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     names = len(table.labels)

@@ -1,4 +1,4 @@
-"""The arms of a sweep: what tells its rows apart beyond level, seed, delay, horizon and steps."""
+"""The arms of a sweep: what tells its rows apart beyond level, seed, delay, horizon, steps and epoch."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from dd import fields
 from dd.stage.eval import Eval
 
-_COLUMNS = {"inference_delay", "execute_horizon", "policy.seed", "decode.num_flow_steps", "slots"}
+_COLUMNS = {"inference_delay", "execute_horizon", "policy.seed", "decode.num_flow_steps", "epoch", "slots"}
 _TOLD = {"decode._target_", "sampler._target_"}  # by the method's name, and by the schedule
 _WORDS = {"process": "schedule"}  # what a user sets it by
 

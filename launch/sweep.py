@@ -106,11 +106,11 @@ class _Table:
         self._write()
         frame = results.read_results(self.folder)
         progress.say("\n" + tables.write_table(frame, self.folder))
-        plots.delay_curve(frame, self.folder / "delay_curve.png")
+        plots.draw(frame, self.folder)
         _link_latest(self.folder)
         progress.say(
             f"\n{ran} stages ran in {progress.duration(seconds)}. Table, figure and rows: {self.folder}"
-            f" (table.md, delay_curve.png, results.csv); results: {self.store.root}"
+            f" (table.md, delay_curve.png, results.csv ...); results: {self.store.root}"
         )
 
     def _write(self) -> None:
@@ -133,11 +133,25 @@ def row(stage: Eval, result: Result, arm: str) -> dict[str, Any]:
         "seed": stage.policy.seed,
         "num_flow_steps": stage.decode.num_flow_steps,
         "num_evals": stage.num_evals,
+        "epoch": _epoch(stage),
         "network_evaluations": summary["network_evaluations"],
         "useful_share": summary["useful_share"],
+        "latency_ms": _milliseconds(result.manifest.get("timings", {}).get("latency")),
+        "device": result.manifest["device"],
         "published_level": stage.policy.demos.env.published,
         "key": result.key,
     }
+
+
+def _epoch(stage: Eval) -> int | str:
+    """The epoch of the parameters: its number where that is known without the training's result."""
+    if stage.epoch is None:
+        return stage.policy.epochs if stage.policy.patience is None else "last"
+    return stage.epoch
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1e3 * seconds, 3)
 
 
 def _link_latest(folder: pathlib.Path) -> None:

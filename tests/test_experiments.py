@@ -20,6 +20,7 @@ QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=
 THIN = {  # axes cut down so that experiments share trainings and programs; the others run as they are
     "bid": ["decode.n_samples=4"],
     "corruption": ["decode=realtime"],
+    "epochs": ["train.epochs=8"],
     "num_bins": ["schedule.num_bins=8"],
     "remask": ["remask@decode.remask=confidence"],
     "rtc_full": ["decode=naive,hard_masking"],

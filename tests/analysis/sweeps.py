@@ -19,10 +19,11 @@ def row(**given):
         "seed": 0,
         "num_flow_steps": 5,
         "num_evals": 64,
+        "epoch": "last",
     } | given
     run.setdefault("execute_horizon", max(1, run["delay"]))
     name = "-".join(
-        str(run[part]) for part in ("level", "method", "delay", "execute_horizon", "num_flow_steps", "seed")
+        str(run[part]) for part in ("level", "method", "delay", "execute_horizon", "num_flow_steps", "epoch", "seed")
     )
     return {**run, "key": given.get("key", name.replace("/", "_"))}
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import plots
-from analysis.plots import LOOKS, delay_curve, look
+from analysis.plots import LOOKS, draw, look
 from analysis.results import write_results
 from tests.analysis.sweeps import row
 
@@ -36,11 +36,11 @@ def drawn(monkeypatch, tmp_path):
         Figure, "savefig", lambda self, *args, **given: (figures.append(self), save(self, *args, **given))
     )
 
-    def draw(runs):
-        delay_curve(runs, tmp_path / "curve.png")
-        return figures[-1]
+    def drawing(runs, which=0):
+        files = draw(runs, tmp_path)
+        return figures[which - len(files)]
 
-    return draw
+    return drawing
 
 
 def lines(figure):
@@ -110,3 +110,41 @@ def test_the_command_writes_the_same_png_each_time(tmp_path, capsys):
     assert capsys.readouterr().out.endswith("delay_curve.png\n")
     assert matplotlib.image.imread(io.BytesIO(first)).shape[:2] == (870, 1020)
     assert sorted(os.listdir(tmp_path)) == ["delay_curve.png", "results.csv"]
+
+
+def test_by_epoch_there_is_a_line_for_each_delay(drawn):
+    """Rates .1, .2 ... by epoch, and half of it at d = 3, are what the lines go through."""
+    runs = pd.DataFrame(
+        row(delay=d, seed=seed, epoch=str(epoch), returned_episode_solved=epoch / 10 / (1 + (d > 0)))
+        for epoch in (2, 4, 8)
+        for d in (0, 3)
+        for seed in (0, 1)
+    )
+    figure = drawn(runs, 1)
+    assert {name: list(rates) for name, rates in lines(figure).items()} == {
+        "naive, d = 0": [0.2, 0.4, 0.8],
+        "naive, d = 3": [0.1, 0.2, 0.4],
+    }
+    assert figure.axes[0].get_xlabel() == "epoch"
+    assert figure.get_suptitle() == "Solve rate by epoch, l/one"
+
+
+def test_by_latency_there_is_a_point_for_each_number_of_steps(drawn):
+    runs = pd.DataFrame(
+        row(
+            num_flow_steps=n,
+            seed=seed,
+            returned_episode_solved=n / 20,
+            network_evaluations=n,
+            latency_ms=2.0 * n + seed,
+        )
+        for n in (12, 5, 8)
+        for seed in (0, 1)
+    )
+    (line,) = [line for line in drawn(runs, 1).axes[0].lines if line.get_label() == "naive, d = 0"]
+    assert line.get_xdata().tolist() == [10.5, 16.5, 24.5]
+    assert line.get_ydata().tolist() == [0.25, 0.4, 0.6]
+
+
+def test_without_several_epochs_or_costs_only_the_delays_are_drawn(tmp_path):
+    assert [file.name for file in draw(frame(), tmp_path)] == ["delay_curve.png"]

@@ -7,7 +7,7 @@ import pytest
 
 from analysis import tables
 from analysis.results import read_results, write_results
-from analysis.tables import Cell, delay_table, level_table, to_markdown, to_terminal
+from analysis.tables import Cell, delay_table, epoch_table, level_table, to_markdown, to_terminal
 from tests.analysis.sweeps import row
 
 PUBLISHED = pathlib.Path(__file__).parents[3] / "shared" / "published"
@@ -93,6 +93,52 @@ def test_holes_are_shown_and_never_averaged_over():
     assert by_level["l/b realtime"] == [".900 ± .000", "—"]
     alone = [run for run in left if (run["method"], run["seed"]) != ("realtime", 1)]
     assert texts(delay_table(pd.DataFrame(alone)))["realtime"][0] == ".500 ± n/a 1/3"
+
+
+def test_steps_that_follow_from_the_delay_stand_in_one_row():
+    """The published headline: 5, 4, 3, 3, 2 steps for d = 0..4. A delay with two numbers of steps is no such case."""
+    runs = [row(delay=d, num_flow_steps=n, returned_episode_solved=n / 10) for d, n in enumerate((5, 4, 3, 3, 2))]
+    table = delay_table(pd.DataFrame(runs))
+    assert texts(table) == {"naive": [f"{rate} ± n/a" for rate in (".500", ".400", ".300", ".300", ".200")]}
+    assert "; 5, 4, 3, 3, 2 flow steps by delay" in table.footer[0]
+    beside = delay_table(pd.DataFrame([*runs, *(row(delay=d, method="realtime") for d in range(5))]))
+    assert list(texts(beside)) == ["naive 5, 4, 3, 3, 2", "realtime 5"]
+    assert len(delay_table(pd.DataFrame([*runs, row(delay=0, num_flow_steps=4)])).rows) == 4
+
+
+def test_epochs_get_rows_of_their_own_and_a_table_by_epoch():
+    runs = [
+        row(delay=d, epoch=epoch, returned_episode_solved=float(epoch == "8") / (1 + d))
+        for d in (0, 1)
+        for epoch in ("2", "8", "best")
+    ]
+    rows = texts(delay_table(pd.DataFrame(runs)))
+    assert rows == {
+        "naive 2": [".000 ± n/a"] * 2,
+        "naive 8": ["1.000 ± n/a", ".500 ± n/a"],
+        "naive best": [".000 ± n/a"] * 2,
+    }
+    table = epoch_table(pd.DataFrame(runs))
+    assert (table.across, table.columns) == ("epoch", (2, 8))
+    assert texts(table) == {"naive 0": [".000 ± n/a", "1.000 ± n/a"], "naive 1": [".000 ± n/a", ".500 ± n/a"]}
+    assert epoch_table(pd.DataFrame([row(), row(delay=1)])) is None
+
+
+def test_costs_are_shown_where_lines_differ_in_them_by_design():
+    """Means over a line's runs. A latency that differs by noise alone shows nothing."""
+    runs = [
+        row(method=method, seed=seed, network_evaluations=asked, latency_ms=asked + seed, device="cpu, 2 cores")
+        for method, asked in (("naive", 5), ("bid", 80))
+        for seed in (0, 1)
+    ]
+    table = delay_table(pd.DataFrame(runs))
+    assert table.labels == ("method", "evaluations", "ms")
+    assert list(texts(table)) == ["naive 5.0 5.5", "bid 80.0 80.5"]
+    assert "ms: latency of a chunk at batch 1 on cpu, 2 cores, mean." in table.footer
+    alike = [run | {"network_evaluations": 5} for run in runs]
+    assert delay_table(pd.DataFrame(alike)).labels == ("method",)
+    unknown = [run | {"latency_ms": ""} for run in runs]
+    assert delay_table(pd.DataFrame(unknown)).labels == ("method", "evaluations")
 
 
 def test_flow_steps_and_fixed_horizons_are_labelled_not_averaged():
