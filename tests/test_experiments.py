@@ -16,7 +16,6 @@ EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("
 TINY = ("env=pointmass", "expert=laptop", "scale=smoke", "wandb.mode=disabled", "device=cpu")
 SHORT = ("expert.total_steps=16384", "expert.checkpoint_steps=16384", "expert.num_evals=8", "demos.min_solve_rate=0")
 SMALL = ("expert.ppo.num_steps=16", "expert.ppo.num_envs=64", "expert.ppo.hidden_dim=16")
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # to compile
 THIN = {  # axes cut down so that experiments share trainings and programs; the others run as they are
     "bid": ["decode.n_samples=4"],
     "corruption": ["decode=realtime"],
@@ -49,7 +48,7 @@ def outputs(tmp_path_factory):
     done = subprocess.run(
         [sys.executable, script, json.dumps(commands)],
         cwd=folder,
-        env=os.environ | {"XLA_FLAGS": QUICK, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         timeout=1200,

@@ -21,7 +21,6 @@ from dd.env.kinetix import Kinetix
 from dd.env.pairs import pairs
 
 _STEPS = 30
-_QUICK = {"xla_backend_optimization_level": 0}  # these programs take longer to compile than to run
 _WORLDS = pathlib.Path(__file__).parents[3] / "shared" / "worlds"
 _NAMES = (
     *("grasp_easy", "catapult", "cartpole_thrust", "hard_lunar_lander", "mjc_half_cheetah", "mjc_swimmer"),
@@ -57,7 +56,7 @@ def _steps(env: Kinetix):
 
     level = env.load()
     lowered = jax.jit(run).lower(level, env.reset(level, jax.random.key(0)), _actions(env, _STEPS))
-    return lowered.compile(_QUICK)
+    return lowered.compile()
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +95,7 @@ def kinetix():
             auto_reset=False,
         )
 
-        @functools.partial(jax.jit, compiler_options=_QUICK)
+        @jax.jit
         def run(state, actions):
             def step(state, action):
                 obs, state, reward, done, info = own.step_env(None, state, action, EnvParams())

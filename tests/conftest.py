@@ -1,0 +1,27 @@
+"""Tests compile far more than they compute: XLA leaves its expensive passes out, and equal programs are compiled once."""
+
+import os
+import shutil
+import tempfile
+
+import pytest
+
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+CACHE = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before jax is imported anywhere; workers and commands inherit it."""
+    if hasattr(config, "workerinput"):
+        return
+    config.stash[CACHE] = tempfile.mkdtemp(prefix="dd-tests-")
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = config.stash[CACHE]
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The cache is for one run."""
+    if CACHE in config.stash:
+        shutil.rmtree(config.stash[CACHE], ignore_errors=True)
