@@ -1,4 +1,4 @@
-"""Tests compile far more than they compute: XLA leaves its expensive passes out, and equal programs are compiled once."""
+"""Tests compile more than they compute: XLA leaves expensive passes out, and equal programs are compiled once."""
 
 import os
 import shutil
