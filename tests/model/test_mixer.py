@@ -26,7 +26,7 @@ def initialised(*, timed: bool = False, tokens: bool = True, model: AbstractMode
     )
 
 
-def create(**kind: bool) -> MixerNetwork:
+def create(**kind: bool | AbstractModel) -> AbstractBackbone:
     """A network with noise for parameters: nothing is compiled, and no zeros of the initialisation hide anything."""
     graph, shapes = nnx.split(nnx.eval_shape(lambda: initialised(**kind)))
     noise = np.random.default_rng(0)
@@ -41,7 +41,7 @@ def predicted(network: AbstractBackbone, obs: jax.Array, noisy: jax.Array, t: ja
 
 def plain_of(network: MixerNetwork, *, frugal: bool, **kind: bool) -> PlainMixer:
     """The plain form with the same parameters."""
-    plain = nnx.jit(lambda: initialised(model=PlainModel(SIZES, frugal=frugal), **kind))()
+    plain = create(model=PlainModel(SIZES, frugal=frugal), **kind)
     adopt(plain, network)
     return plain
 
