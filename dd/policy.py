@@ -52,10 +52,19 @@ class Policy:
         """The process's loss and metrics on a batch, in which the entries `kept` are given."""
         return self.process.loss(key, self.encode(actions), kept, self.denoiser(params, obs))
 
-    def denoiser(self, params: PyTree[Array], obs: PyTree[Array]) -> Denoise:
-        """(noisy x [b h a], t) -> prediction, with the observation's part of the network computed once."""
+    def denoiser(self, params: PyTree[Array], obs: PyTree[Array], samples: int = 1) -> Denoise:
+        """(noisy x [b h a], t) -> prediction, with the observation's part of the network computed once.
+
+        Args:
+            params: as `create` gives them.
+            obs: batched.
+            samples: n, chunks of each observation that are denoised side by side: x is then [n b, h, a], a sample of
+                every observation after the other.
+        """
         network = nnx.merge(self._graph(), params)
         condition = network.encode(obs)
+        if samples > 1:
+            condition = jax.tree.map(lambda y: jnp.tile(y, (samples,) + (1,) * (y.ndim - 1)), condition)
         return lambda x, t: network.denoise(condition, x, t)
 
     def prior(self, keys: Key[Array, " b"]) -> State:
@@ -147,11 +156,14 @@ class Policy:
         corrections, since = sampler.corrections(t, t_next)
         return jax.lax.fori_loop(0, corrections, correct, forth(step_keys, state, t)), 1 + corrections
 
-    def _times(self, state: State, t: Float[Array, ""]) -> Float[Array, "b h"] | None:
-        """The time of each entry: where it was imposed 1, if the policy has been trained with that."""
+    def _times(self, state: State, t: Float[Array, ""]) -> Float[Array, "#b #h"] | None:
+        """The time of each entry: where it was imposed 1, if the policy has been trained with that; else one for all.
+
+        What the network makes of one time it computes once, not for every entry of every chunk.
+        """
         if not self.process.timed:
             return None
-        return jnp.where(state.known & self.simulated_delay, 1.0, t)
+        return jnp.where(state.known, 1.0, t) if self.simulated_delay else jnp.reshape(t, (1, 1))
 
     def actions(self, state: State) -> Float[Array, "b h a"]:
         """The actions of finished states."""

@@ -95,7 +95,9 @@ def test_times_run_from_0_to_exactly_1_and_the_network_is_told(n, first_step):
 
     @jax.jit
     def run(n, first_step):
-        return policy.sample(lambda x, t: t, Recording(), KEYS, policy.prior(KEYS), n, first_step)
+        return policy.sample(
+            lambda x, t: jnp.broadcast_to(t, x.shape[:2]), Recording(), KEYS, policy.prior(KEYS), n, first_step
+        )
 
     state, asked = run(n, first_step)
     times, count = np.asarray(state.times), np.asarray(state.count)

@@ -85,7 +85,7 @@ class Bid(AbstractDecode):
         streams = jax.vmap(jax.random.fold_in, (0, None))(keys, _SAMPLES)
         others = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))(streams, jnp.arange(1, n))
         many = jnp.concatenate([keys[None], others]).reshape(n * b)
-        denoise = policy.denoiser(params, jax.tree.map(lambda x: jnp.tile(x, (n,) + (1,) * (x.ndim - 1)), obs))
+        denoise = policy.denoiser(params, obs, samples=n)
         state, asked = policy.sample(denoise, sampler, many, policy.prior(many), self.num_flow_steps)
         actions = policy.actions(state)
         return actions.reshape(n, b, *actions.shape[1:]), asked.reshape(n, b).sum(axis=0)

@@ -28,7 +28,7 @@ def guided(
     """
     process, target = policy.process, policy.encode(prefix.actions)
 
-    def ask(x: Float[Array, "b h a"], t: Float[Array, "b h"]) -> Float[Array, "b h a"]:
+    def ask(x: Float[Array, "b h a"], t: Float[Array, "#b #h"]) -> Float[Array, "b h a"]:
         def clean(x: Float[Array, "b h a"]) -> tuple[Float[Array, "b h a"], Float[Array, "b h a"]]:
             prediction = denoise(x, t)
             return process.clean(x, prediction, t), prediction

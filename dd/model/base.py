@@ -16,9 +16,12 @@ class AbstractBackbone(nnx.Module):
 
     @abc.abstractmethod
     def denoise(
-        self, condition: PyTree[Array], x: Int[Array, "b h a"] | Float[Array, "b h a"], t: Float[Array, "b h"] | None
+        self, condition: PyTree[Array], x: Int[Array, "b h a"] | Float[Array, "b h a"], t: Float[Array, "#b #h"] | None
     ) -> Float[Array, "b h a v"] | Float[Array, "b h a"]:
-        """Noisy chunk to logits over `out_vocab` classes (tokens), or to one value per action (continuous)."""
+        """Noisy chunk to logits over `out_vocab` classes (tokens), or to one value per action (continuous).
+
+        Where all chunks or all entries have one time, t may hold it once.
+        """
 
 
 class AbstractModel(abc.ABC):
@@ -44,6 +47,6 @@ class AbstractModel(abc.ABC):
             action_dim: a, the dimensions of an action.
             in_vocab: classes of an input token (MASK included), or None when the noisy chunk is continuous.
             out_vocab: classes predicted per action dimension, or None when one value is predicted.
-            timed: the corruption process has a time to condition on; `denoise` then takes t, [b, h].
+            timed: the corruption process has a time to condition on; `denoise` then takes t.
             rngs: the parameters' stream.
         """

@@ -98,7 +98,7 @@ class TimedNorm(nnx.Module):
         self.scale = zero_linear(channels)
         self.shift = zero_linear(channels)
 
-    def __call__(self, x: Float[Array, "h b c"], time: Float[Array, "h b c"]) -> Float[Array, "h b c"]:
+    def __call__(self, x: Float[Array, "h b c"], time: Float[Array, "#h #b c"]) -> Float[Array, "h b c"]:
         """Normalise over c."""
         return standardize(x) * (1 + self.scale(time)) + self.shift(time)
 

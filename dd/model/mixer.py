@@ -65,7 +65,7 @@ class Branch(nnx.Module):
         self.mixing = mixing
         self.gate = layers.zero_linear(channels) if timed else None
 
-    def __call__(self, x: Float[Array, "h b c"], time: Float[Array, "h b c"] | None) -> Float[Array, "h b c"]:
+    def __call__(self, x: Float[Array, "h b c"], time: Float[Array, "#h #b c"] | None) -> Float[Array, "h b c"]:
         """x plus its mixed self."""
         mixed = self.mixing(self.norm(x, time))
         return x + (mixed if self.gate is None else self.gate(time) * mixed)
@@ -113,7 +113,7 @@ class MixerNetwork(AbstractBackbone):
         self,
         condition: Float[Array, "b c"],
         x: Int[Array, "b h a"] | Float[Array, "b h a"],
-        t: Float[Array, "b h"] | None,
+        t: Float[Array, "#b #h"] | None,
     ) -> Float[Array, "b h a v"] | Float[Array, "b h a"]:
         """Noisy chunk to logits or values; `t` is None for a network made without time."""
         # The barrier keeps XLA from looking the tokens up anew in each of the places that read y.

@@ -101,7 +101,7 @@ class AbstractContinuousProcess(AbstractProcess):
 
     @abc.abstractmethod
     def clean(
-        self, x: Float[Array, "b h a"], prediction: Float[Array, "b h a"], t: Float[Array, "b h"]
+        self, x: Float[Array, "b h a"], prediction: Float[Array, "b h a"], t: Float[Array, "#b #h"]
     ) -> Float[Array, "b h a"]:
         """The data that a prediction at time t means."""
 
@@ -110,7 +110,7 @@ class AbstractContinuousProcess(AbstractProcess):
         self,
         prediction: Float[Array, "b h a"],
         pull: Float[Array, "b h a"],
-        t: Float[Array, "b h"],
+        t: Float[Array, "#b #h"],
         limit: Float[Array, ""] | float,
     ) -> Float[Array, "b h a"]:
         """A prediction that leads by `pull`, a gradient on x, toward what is known, weighted at most by `limit`."""

@@ -89,7 +89,7 @@ class Flow(AbstractContinuousProcess):
         return state.x
 
     def clean(
-        self, x: Float[Array, "b h a"], prediction: Float[Array, "b h a"], t: Float[Array, "b h"]
+        self, x: Float[Array, "b h a"], prediction: Float[Array, "b h a"], t: Float[Array, "#b #h"]
     ) -> Float[Array, "b h a"]:
         """x + (1 - t) v: where a straight line leads."""
         return x + (1.0 - t)[..., None] * prediction
@@ -98,7 +98,7 @@ class Flow(AbstractContinuousProcess):
         self,
         prediction: Float[Array, "b h a"],
         pull: Float[Array, "b h a"],
-        t: Float[Array, "b h"],
+        t: Float[Array, "#b #h"],
         limit: Float[Array, ""] | float,
     ) -> Float[Array, "b h a"]:
         r"""v + min(limit, (1 - t) / (t r^2)) pull, with r^2 = (1 - t)^2 / (t^2 + (1 - t)^2).

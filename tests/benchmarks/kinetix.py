@@ -8,7 +8,6 @@ are measured in turns, and each one's best turn counts, so that a busy machine d
 import argparse
 import os
 import pathlib
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dd.env.kinetix import Kinetix
+from tests.benchmarks.timing import in_turns
 
 _BATCH = 256
 _STEPS = 10
@@ -25,8 +25,8 @@ _TURNS = 4
 _MEAN, _UNICYCLE = 2.0, 4.0
 
 
-def runner(start: Any, step: Callable[[Any, Any, Any], tuple[Any, Any]], low: Any, high: Any) -> Callable[[], int]:
-    """A compiled program that plays `_STEPS` steps in every environment and goes on from there; returns the steps."""
+def runner(start: Any, step: Callable[[Any, Any, Any], tuple[Any, Any]], low: Any, high: Any) -> Callable[[], Any]:
+    """A compiled program that plays `_STEPS` steps in every environment and goes on from there."""
 
     def play(states, key):
         def one(states, key):
@@ -39,16 +39,15 @@ def runner(start: Any, step: Callable[[Any, Any, Any], tuple[Any, Any]], low: An
     state = [jax.tree.map(lambda x: jnp.broadcast_to(x, (_BATCH, *jnp.shape(x))), start), jax.random.key(1)]
     compiled = jax.jit(play).lower(*state).compile()
 
-    def turn() -> int:
+    def turn() -> Any:
         state[1], key = jax.random.split(state[1])
-        state[0], _ = jax.block_until_ready(compiled(state[0], key))
-        return _BATCH * _STEPS
+        state[0], outcomes = compiled(state[0], key)
+        return state[0], outcomes
 
-    turn()
     return turn
 
 
-def ours(env: Kinetix) -> Callable[[], int]:
+def ours(env: Kinetix) -> Callable[[], Any]:
     """dd's environment."""
     level, spec = env.load(), env.spec()
 
@@ -59,7 +58,7 @@ def ours(env: Kinetix) -> Callable[[], int]:
     return runner(env.reset(level, jax.random.key(0)), step, jnp.array(spec.action_low), jnp.array(spec.action_high))
 
 
-def theirs(file: pathlib.Path) -> Callable[[], int]:
+def theirs(file: pathlib.Path) -> Callable[[], Any]:
     """kinetix-env's own environment, without resets; noise and range of the actions as ours."""
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
@@ -87,12 +86,7 @@ def theirs(file: pathlib.Path) -> Callable[[], int]:
 def rates(file: pathlib.Path) -> list[float]:
     """Env steps per second of a level: kinetix, dd uncut, dd cut."""
     runners = [theirs(file), ours(Kinetix(level=str(file), cut=False)), ours(Kinetix(level=str(file)))]
-    best = [0.0] * len(runners)
-    for _ in range(_TURNS):
-        for i, turn in enumerate(runners):
-            start = time.perf_counter()
-            best[i] = max(best[i], turn() / (time.perf_counter() - start))
-    return best
+    return [_BATCH * _STEPS / min(taken) for taken in in_turns(runners, _TURNS)]
 
 
 def main() -> None:

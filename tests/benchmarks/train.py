@@ -9,9 +9,7 @@ backward pass, as a part of the fastest float32 matrix product measured in the s
 
 import functools
 import statistics
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,33 +17,21 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Key
 
-from dd.model.mixer import Mixer
+from dd.model.base import AbstractBackbone
 from dd.optimizer import AdamW
 from dd.schedule.masked import Masked
-from tests.benchmarks.plain import PlainMixer, parameters
+from tests.benchmarks import operations
+from tests.benchmarks.plain import PlainModel, adopt, parameters
+from tests.benchmarks.sizes import ACTION, CHUNK, LAPTOP, OBS, REFERENCE, SPEC, Size
+from tests.benchmarks.timing import in_turns, seconds
 
-OBS, CHUNK, ACTION = 679, 8, 6
 TURNS, STEPS = 5, 3
-
-
-class Size(NamedTuple):
-    """A network and the batch it is trained on."""
-
-    name: str
-    model: Mixer
-    batch: int
-    num_bins: int
-
-
-REFERENCE = Size("reference", Mixer(), 512, 128)
-LAPTOP = Size("laptop", Mixer(num_layers=3, channel_dim=128, channel_hidden_dim=256), 256, 64)
 
 
 def forward_flops(size: Size) -> int:
     """Floating-point operations of one sample's forward products; the backward pass takes twice as many."""
-    model, c = size.model, size.model.channel_dim
-    block = 4 * CHUNK * c * (model.token_hidden_dim + model.channel_hidden_dim)
-    return 2 * OBS * c + model.num_layers * block + 2 * CHUNK * c * ACTION * size.num_bins
+    products = operations.of_a_decode(size.model, Masked(num_bins=size.num_bins), batch=1, samples=1, steps=1)
+    return sum(product.flops * product.ours for product in products)
 
 
 def peak_flops(n: int = 4096) -> float:
@@ -55,24 +41,19 @@ def peak_flops(n: int = 4096) -> float:
     return 2 * n**3 / min(seconds(lambda: product(x, x)) for _ in range(5))
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """Wall time of one call, its result waited for."""
-    begin = time.perf_counter()
-    jax.block_until_ready(work())
-    return time.perf_counter() - begin
-
-
 class Training:
     """A network under training on one batch."""
 
-    def __init__(self, network: nnx.Module, forward: Callable[..., Array], size: Size):
+    def __init__(self, network: AbstractBackbone, size: Size):
         graph, params = nnx.split(network)
         params = jax.tree.map(jnp.copy, params)  # the two networks share arrays, and a step gives its own away
         process, tx = Masked(num_bins=size.num_bins), AdamW().create(total_steps=10_000)
 
         def loss(params: Any, key: Key[Array, ""], obs: Array, x: Array) -> Array:
             module = nnx.merge(graph, params)
-            return process.loss(key, x, jnp.zeros(x.shape[:2], bool), lambda noisy, _: forward(module, obs, noisy))[0]
+            condition = module.encode(obs)
+            kept = jnp.zeros(x.shape[:2], bool)
+            return process.loss(key, x, kept, lambda noisy, t: module.denoise(condition, noisy, t))[0]
 
         @functools.partial(jax.jit, donate_argnums=(0, 1))
         def step(params: Any, opt_state: Any, *batch: Array) -> tuple[Any, Any]:
@@ -104,12 +85,13 @@ def batch_of(size: Size) -> tuple[Key[Array, ""], Array, Array]:
 
 def trainings(size: Size) -> tuple[Training, Training]:
     """The network under test and the plain one, with equal parameters."""
-    spec = jax.ShapeDtypeStruct((OBS,), jnp.float32)
-    shape = {"chunk": CHUNK, "action_dim": ACTION, "in_vocab": size.num_bins + 1, "out_vocab": size.num_bins}
-    network = size.model.create(obs=spec, timed=False, rngs=nnx.Rngs(0), **shape)
-    plain = PlainMixer(size.model, network)
-    ours = Training(network, lambda module, obs, x: module.denoise(module.encode(obs), x, None), size)
-    return ours, Training(plain, lambda module, obs, x: module(obs, x), size)
+    vocab = {"in_vocab": size.num_bins + 1, "out_vocab": size.num_bins}
+    network, plain = (
+        model.create(obs=SPEC.obs, chunk=CHUNK, action_dim=ACTION, timed=False, rngs=nnx.Rngs(0), **vocab)
+        for model in (size.model, PlainModel(size.model, frugal=True))
+    )
+    adopt(plain, network)
+    return Training(network, size), Training(plain, size)
 
 
 def difference(ours: Training, plain: Training) -> tuple[float, float]:
@@ -129,15 +111,13 @@ def main() -> None:
     for size in (REFERENCE, LAPTOP):
         pair = trainings(size)
         loss, gradient = difference(*pair)
-        for training in pair:
-            jax.block_until_ready(training.advance())
-        turns = [[seconds(training.advance) for training in pair] for _ in range(TURNS)]
-        rates = [STEPS * size.batch / statistics.median(times) for times in zip(*turns, strict=True)]
+        times = in_turns([training.advance for training in pair], TURNS)
+        rates = [STEPS * size.batch / statistics.median(taken) for taken in times]
         shares = [3 * forward_flops(size) * rate / peak for rate in rates]
         print(f"{size.name}: batch {size.batch}, {size.num_bins} bins, {size.model}")
         for name, rate, share in zip(("dd", "plain nnx"), rates, shares, strict=True):
             print(f"  {name:10} {rate:7.0f} samples/s  {share:6.1%} of peak")
-        ratio = statistics.median(slow / fast for fast, slow in turns)
+        ratio = statistics.median(slow / fast for fast, slow in zip(*times, strict=True))
         print(f"  ratio {ratio:.2f}; relative difference: loss {loss:.1e}, gradients at most {gradient:.1e}")
 
 

@@ -6,15 +6,16 @@ from flax import nnx
 
 from dd.errors import UserError
 from dd.model import layers, token_mixing
+from dd.model.base import AbstractBackbone, AbstractModel
 from dd.model.mixer import Mixer, MixerNetwork
-from tests.benchmarks.plain import PlainMixer, parameters
+from tests.benchmarks.plain import PlainMixer, PlainModel, adopt, parameters
 
 SIZES = Mixer(num_layers=2, channel_dim=16, channel_hidden_dim=24, token_hidden_dim=12)
 BATCH, OBS, CHUNK, ACTION, BINS = 6, 11, 5, 3, 7
 
 
-def initialised(*, timed: bool = False, tokens: bool = True) -> MixerNetwork:
-    return SIZES.create(
+def initialised(*, timed: bool = False, tokens: bool = True, model: AbstractModel = SIZES) -> AbstractBackbone:
+    return model.create(
         obs=jax.ShapeDtypeStruct((OBS,), jnp.float32),
         chunk=CHUNK,
         action_dim=ACTION,
@@ -25,13 +26,24 @@ def initialised(*, timed: bool = False, tokens: bool = True) -> MixerNetwork:
     )
 
 
-def create(**kind: bool) -> MixerNetwork:
+def create(**kind: bool | AbstractModel) -> AbstractBackbone:
     """A network with noise for parameters: nothing is compiled, and no zeros of the initialisation hide anything."""
     graph, shapes = nnx.split(nnx.eval_shape(lambda: initialised(**kind)))
     noise = np.random.default_rng(0)
     return nnx.merge(
         graph, jax.tree.map(lambda leaf: jnp.asarray(noise.normal(0, 0.3, leaf.shape), jnp.float32), shapes)
     )
+
+
+def predicted(network: AbstractBackbone, obs: jax.Array, noisy: jax.Array, t: jax.Array | None) -> jax.Array:
+    return network.denoise(network.encode(obs), noisy, t)
+
+
+def plain_of(network: MixerNetwork, *, frugal: bool, **kind: bool) -> PlainMixer:
+    """The plain form with the same parameters."""
+    plain = create(model=PlainModel(SIZES, frugal=frugal), **kind)
+    adopt(plain, network)
+    return plain
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +65,14 @@ def actions() -> jax.Array:
 def against_plain(request, obs, x):
     """Output and gradients of the network and of the plain one with the same parameters."""
     network = create()
-    plain = nnx.jit(PlainMixer, static_argnums=0)(SIZES, network)
+    plain = plain_of(network, frugal=True)
     weights = jax.random.normal(jax.random.key(4), (BATCH, CHUNK, ACTION, BINS))
 
-    def both(module, forward):
+    def both(module):
         graph, params = nnx.split(module)
 
         def loss(params, obs):
-            out = forward(nnx.merge(graph, params), obs)
+            out = predicted(nnx.merge(graph, params), obs, x, None)
             return jnp.sum(weights * jax.nn.log_softmax(out)), out
 
         (_, out), (by_params, by_obs) = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, obs)
@@ -68,8 +80,8 @@ def against_plain(request, obs, x):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(token_mixing, "BLOCK_SIZE", request.param)
-        ours = both(network, lambda module, obs: module.denoise(module.encode(obs), x, None))
-    return ours, both(plain, lambda module, obs: module(obs, x))
+        ours = both(network)
+    return ours, both(plain)
 
 
 def test_output_equals_the_plain_network(against_plain):
@@ -85,13 +97,22 @@ def test_gradients_equal_the_plain_network(against_plain):
     np.testing.assert_allclose(by_obs, plain_by_obs, rtol=1e-4, atol=1e-5)
 
 
-def test_every_parameter_of_the_plain_network_is_compared():
-    """The network has exactly the plain one's parameters, none beside them."""
-    network = create()
-    plain = nnx.jit(PlainMixer, static_argnums=0)(SIZES, network)
+@pytest.mark.parametrize("tokens", [True, False], ids=["tokens", "continuous"])
+@pytest.mark.parametrize("timed", [True, False], ids=["timed", "timeless"])
+def test_every_plain_form_has_the_networks_parameters_and_output(obs, x, actions, timed, tokens):
+    """Within 1e-5 of the norm: time in every token or once for a chunk, told for each entry or once for all."""
+    network = create(timed=timed, tokens=tokens)
+    noisy = x if tokens else actions
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(network, nnx.Param)))
-    assert count == sum(value.size for _, _, value in parameters(plain, network))
-    assert count == sum(leaf.size for leaf in jax.tree.leaves(nnx.state(plain, nnx.Param)))
+    ask = nnx.jit(predicted)
+    for frugal in (False, True):
+        plain = plain_of(network, frugal=frugal, timed=timed, tokens=tokens)
+        assert count == sum(value.size for _, _, value in parameters(plain, network))
+        assert count == sum(leaf.size for leaf in jax.tree.leaves(nnx.state(plain, nnx.Param)))
+        each = jax.random.uniform(jax.random.key(5), (BATCH, CHUNK))
+        for t in (each, each[:1, :1]) if timed else (None,):
+            expected = ask(plain, obs, noisy, t)
+            assert jnp.linalg.norm(ask(network, obs, noisy, t) - expected) < 1e-5 * jnp.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("forward", [token_mixing._forward, token_mixing._forward_in_blocks], ids=["whole", "blocks"])
