@@ -227,7 +227,10 @@ def use_device(device: str) -> str:
     except RuntimeError as problem:
         way_out = "use device=cpu, or install jax for NVIDIA GPUs with `uv run --extra cuda ...`"
         raise UserError(f"device={device}: jax finds none here; {way_out}") from problem
-    return f"cpu, {os.cpu_count()} cores" if first.platform == "cpu" else first.device_kind
+    if first.platform != "cpu":
+        return first.device_kind
+    count = jax.local_device_count()  # of simulated ones, which share the cores: their times are of no other machine
+    return f"cpu, {os.cpu_count()} cores" + (f" as {count} devices" if count > 1 else "")
 
 
 def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -36,6 +36,9 @@ class Latency:
     def measure(self, params: Mapping[str, PyTree[Array]], leaves: Mapping[str, Array]) -> None:
         """Time some calls.
 
+        What runs beside them in this process should have ended. Rows on other GPUs go on: a device is measured alone,
+        but its calls come from a host whose threads take turns, most of all while a neighbour's program is traced.
+
         Args:
             params: as a decode is given them.
             leaves: as `dd.rollout.leaves` gives them.

@@ -29,20 +29,27 @@ class BusyError(UserError):
 
 
 @contextlib.contextmanager
-def hold(path: pathlib.Path, on_wait: Callable[[str], None] | None = None, *, wait: bool = True) -> Iterator[None]:
+def hold(
+    path: pathlib.Path,
+    on_wait: Callable[[str], None] | None = None,
+    *,
+    wait: bool = True,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[None]:
     """Hold the lock on `path`, which is created where missing; the thread that holds it may take it again.
 
     Args:
         path: the lock file.
         on_wait: called once, with who holds the lock, if it is not free.
         wait: False to be refused at once instead.
+        sleep: passes the seconds between two attempts; what it raises ends the waiting for another process.
 
     Raises:
         BusyError: without `wait`, where the lock is not free.
         UserError: on a file system that can't be written or has no locks.
     """
     lock = _of(path)
-    lock.acquire(on_wait, wait=wait)
+    lock.acquire(on_wait, wait=wait, sleep=sleep)
     try:
         yield
     finally:
@@ -58,14 +65,14 @@ class _Lock:
         self.depth = 0
         self.descriptor = -1
 
-    def acquire(self, on_wait: Callable[[str], None] | None, *, wait: bool) -> None:
+    def acquire(self, on_wait: Callable[[str], None] | None, *, wait: bool, sleep: Callable[[float], None]) -> None:
         waited = not self.turn.acquire(blocking=False)
         if waited:
             self._meet("another thread of this process", on_wait, wait=wait)
             self.turn.acquire()
         try:
             if self.depth == 0:
-                self._lock_file(None if waited else on_wait, wait=wait)
+                self._lock_file(None if waited else on_wait, wait=wait, sleep=sleep)
             self.depth += 1
         except BaseException:
             self.turn.release()
@@ -77,7 +84,7 @@ class _Lock:
             os.close(self.descriptor)
         self.turn.release()
 
-    def _lock_file(self, on_wait: Callable[[str], None] | None, *, wait: bool) -> None:
+    def _lock_file(self, on_wait: Callable[[str], None] | None, *, wait: bool, sleep: Callable[[float], None]) -> None:
         with _refused(self.path):
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -88,7 +95,7 @@ class _Lock:
                 on_wait = None
                 # Asked again and again rather than left to the kernel: its search for deadlocks takes a process for one
                 # thread and finds some where there are none, and over NFS a grant can be lost.
-                time.sleep(pause)
+                sleep(pause)
                 pause = min(2 * pause, most)
         except BaseException:
             os.close(self.descriptor)

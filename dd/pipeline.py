@@ -11,10 +11,11 @@ import shutil
 import subprocess
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from dd import fields, progress, source
+from dd.devices import Queue
 from dd.errors import UserError
 from dd.store import Result, Store
 from dd.tracking import Run, Tracking
@@ -136,8 +137,14 @@ class Plan:
                 readable.append(result.manifest)
         return readable
 
-    def first_line(self, device: str) -> str:
-        """Stages done, stale and to run, programs to compile, and the time expected where known."""
+    def first_line(self, device: str, devices: int = 1) -> str:
+        """Stages done, stale and to run, programs to compile, and the time expected where known.
+
+        Args:
+            device: the name of what computes.
+            devices: how many there are of that name; each that comes to a program compiles it, and time is told as if
+                all were busy to the end.
+        """
         asked = [self.rows[self.key(stage)] for stage in self.asked]
         done = sum(row.state == "done" for row in asked)
         stale = sum(row.state == "stale" for row in asked)
@@ -147,10 +154,11 @@ class Plan:
             return f"{head}. Nothing to do."
         counts = ", ".join(f"{sum(row.stage.kind == kind for row in pending)} {kind}" for kind in _kinds(pending))
         seconds, unknown = self.expected_seconds(device)
-        time_ = f"about {progress.duration(seconds)}" if seconds else ""
+        time_ = f"about {progress.duration(seconds / devices)}" if seconds else ""
         rest = f"{unknown} stages not timed here before" if unknown else ""
         expected = " + ".join(part for part in (time_, rest) if part)
-        return f"{head}. Stages to run: {counts}; {self.programs()} programs to compile; time: {expected}."
+        where = f" on up to {devices} devices each" if devices > 1 else ""
+        return f"{head}. Stages to run: {counts}; {self.programs()} programs to compile{where}; time: {expected}."
 
     def notices(self) -> list[str]:
         """Lines a reader should see before work starts: experts that will be trained, results of other code."""
@@ -185,20 +193,31 @@ def _kinds(rows: Iterable[Row]) -> list[str]:
 
 
 def ensure(
-    plan: Plan, *, device: str, tracking: Tracking, logs: pathlib.Path, finished: Callable[[Any, Result], None]
+    plan: Plan,
+    *,
+    device: str,
+    tracking: Tracking,
+    logs: pathlib.Path,
+    finished: Callable[[Any, Result], None],
+    devices: Sequence[Any] = (None,),
 ) -> Outcome:
     """Run what is pending and return everything that was asked for.
 
-    A stage that raises costs itself and what depends on it; the rest finish.
+    A stage that raises costs itself and what depends on it; the rest finish. What a user can put right, Ctrl-C and what
+    `finished` raises end everything.
 
     Args:
         plan: what to do.
         device: the device's name, for the manifests.
         tracking: where training metrics go.
         logs: folder for tracebacks.
-        finished: called with every row that was asked for, as soon as its result is there.
+        finished: called with every row that was asked for, as soon as its result is there, once at a time.
+        devices: jax's, of one kind: on several, rows are worked on side by side. None is where jax computes anyway.
+
+    Raises:
+        UserError: for what a user can put right.
     """
-    return _Execution(plan, device, tracking, logs, finished).run()
+    return _Execution(plan, device, tracking, logs, finished).run(devices)
 
 
 class _Execution:
@@ -216,37 +235,51 @@ class _Execution:
         self.failures: dict[str, Failure] = {}
         self.asked = {plan.key(stage) for stage in plan.asked}
         self.ran = 0
+        groups: dict[str, list[Row]] = {}
+        for row in plan.pending():
+            groups.setdefault(row.program, []).append(row)
+        self.queue = Queue(itertools.chain.from_iterable(groups.values()), self._ready)
 
-    def run(self) -> Outcome:
+    def run(self, devices: Sequence[Any]) -> Outcome:
         for stage in self.plan.asked:
             if (key := self.plan.key(stage)) in self.results:
                 self.finished(stage, self.results[key])
-        pending = self.plan.pending()
-        groups: dict[tuple[int, str], list[Row]] = {}
-        for row in pending:
-            groups.setdefault((KINDS.index(row.stage.kind), row.program), []).append(row)
-        for (_, _), rows in sorted(groups.items(), key=lambda item: item[0][0]):
-            self._group(rows)
+        self.queue.work_off(self._work, devices)
         return Outcome(self.results, self.failures, self.ran)
 
-    def _group(self, rows: list[Row]) -> None:
-        # Built by the first row that really has to run: another process may have done them all meanwhile.
-        build = functools.cache(rows[0].stage.build)
-        for place, row in enumerate(rows):
+    def _work(self, rows: Iterator[Row]) -> None:
+        """One device's share: its rows of a program one after the other share a runner, which is its own."""
+        for _, group in itertools.groupby(rows, lambda row: row.program):
+            self._group(group)
+
+    def _group(self, rows: Iterator[Row]) -> None:
+        build = None
+        for row in rows:
+            # Built by the first row that really has to run: another process may have done them all meanwhile.
+            build = build or functools.cache(row.stage.build)
             key = self.plan.key(row.stage)
             if blocking := self._blocking(row.stage):
-                self.failures[key] = Failure(row.stage, f"needs {blocking}, which failed", None)
+                with self.queue.changing():
+                    self.failures[key] = Failure(row.stage, f"needs {blocking}, which failed", None)
                 continue
             try:
-                result = self._row(row, key, build, itertools.islice(rows, place + 1, None))
+                result = self._row(row, key, build)
             except UserError:
                 raise
             except Exception as problem:
                 self._failed(row.stage, key, problem)
                 continue
-            self.results[key] = result
-            if key in self.asked:
-                self.finished(row.stage, result)
+            with self.queue.changing():
+                self.results[key] = result
+                if key in self.asked:
+                    self.finished(row.stage, result)
+
+    def _ready(self, row: Row) -> bool:
+        return self._complete(row.stage) or self._blocking(row.stage) is not None
+
+    def _complete(self, stage: Any) -> bool:
+        """Whether all that it reads is there."""
+        return all(self.plan.key(each) in self.results for each in stage.upstream())
 
     def _blocking(self, stage: Any) -> str | None:
         bad = [each for each in stage.upstream() if self.plan.key(each) in self.failures]
@@ -258,16 +291,17 @@ class _Execution:
         log.write_text("".join(traceback.format_exception(problem)))
         text = str(problem).strip() or "no message"
         reason = f"{type(problem).__name__}: {text.splitlines()[0]}"
-        self.failures[key] = Failure(stage, reason, log)
+        with self.queue.changing():
+            self.failures[key] = Failure(stage, reason, log)
         progress.say(f"{stage.kind} {stage.label}: FAILED, {reason} ({log})")
 
-    def _row(self, row: Row, key: str, build: Callable[[], Any], following: Iterable[Row]) -> Result:
+    def _row(self, row: Row, key: str, build: Callable[[], Any]) -> Result:
         stage = row.stage
 
         def waits(owner: str) -> None:
             progress.say(f"{stage.kind} {stage.label}: another process works on it ({owner}), waiting for its result")
 
-        with self.store.hold(key, on_wait=waits):
+        with self.store.hold(key, on_wait=waits, sleep=self.queue.pause):
             found = self.store.find(stage.kind, key)
             if found is not None and not self.store.changed(found.manifest):
                 found.verify()
@@ -277,15 +311,22 @@ class _Execution:
             begin = time.monotonic()
             with self._tracked(stage, key) as run:
                 work, runner = _Work(self, stage, path, run), build()
-                if hasattr(runner, "ahead"):  # it computes some rows side by side; all else happens here, row by row
-                    runner.ahead((each.stage for each in following if not self._blocking(each.stage)), work.result)
+                if hasattr(runner, "ahead") and self.queue.alone:
+                    # It computes some rows side by side; all else happens here, row by row.
+                    runner.ahead(self._following(row), work.result)
                 summary = runner(stage, work)
             seconds = time.monotonic() - begin
-            self.ran += 1
+            with self.queue.changing():
+                self.ran += 1
             told = {"summary": summary, "timings": work.timings, "seconds": round(seconds, 3)}
             result = self.store.commit(stage.kind, key, self._manifest(row, origin) | told)
         progress.say(f"{stage.kind} {stage.label}: done in {progress.duration(seconds)}{_told(summary)}")
         return result
+
+    def _following(self, row: Row) -> Iterator[Any]:
+        """The stages of its program that come next."""
+        following = itertools.takewhile(lambda each: each.program == row.program, self.queue.left)
+        return (each.stage for each in following if self._complete(each.stage))
 
     @contextlib.contextmanager
     def _tracked(self, stage: Any, key: str) -> Iterator[Run]:
@@ -338,8 +379,15 @@ class _Work:
     def say(self, line: str) -> None:
         progress.say(f"  {line}")
 
-    def progress(self, *, total: float, unit: str) -> contextlib.AbstractContextManager[Callable[[float], None]]:
-        return progress.progress(f"{self._stage.kind} {self._stage.label}", total, unit)
+    @contextlib.contextmanager
+    def progress(self, *, total: float, unit: str) -> Iterator[Callable[[float], None]]:
+        with progress.progress(f"{self._stage.kind} {self._stage.label}", total, unit) as advance:
+
+            def advanced(units: float) -> None:
+                self._execution.queue.require_going()
+                advance(units)
+
+            yield advanced
 
     def log(self, metrics: dict[str, int | float], step: int) -> None:
         self._run.log(metrics, step)

@@ -28,6 +28,7 @@ def progress(label: str, total: float, unit: str) -> Iterator[Callable[[float], 
     if sys.stderr.isatty():
         with tqdm(total=total, unit=f" {unit}", desc=label, unit_scale=True, dynamic_ncols=True, leave=False) as bar:
             yield bar.update
+        print(end="\r", file=sys.stderr, flush=True)  # from the end of the line that a bar below others leaves blank
         return
     begin = last = time.monotonic()
     count = 0.0

@@ -14,6 +14,7 @@ import importlib.util
 import os
 import pathlib
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -23,6 +24,7 @@ INFRASTRUCTURE = frozenset(
     {
         "dd.store",
         "dd.lock",
+        "dd.devices",
         "dd.source",
         "dd.pipeline",
         "dd.errors",
@@ -148,13 +150,15 @@ class _Code:
 
 
 _codes: dict[tuple[str, int, int], _Code] = {}
+_reading = threading.Lock()  # parsing sets aside the filters of warnings, which are the whole process's
 
 
 def _read(file: str) -> _Code:
     state = os.stat(file)
     at = (file, state.st_mtime_ns, state.st_size)
-    if at not in _codes:
-        _codes[at] = _parse(pathlib.Path(file).read_bytes())
+    with _reading:
+        if at not in _codes:
+            _codes[at] = _parse(pathlib.Path(file).read_bytes())
     return _codes[at]
 
 

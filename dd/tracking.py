@@ -25,7 +25,7 @@ class Tracking:
     folder: pathlib.Path = pathlib.Path("outputs")
 
     def start(self, key: str, name: str, config: dict[str, Any]) -> "Run":
-        """Open the run of the training with that key."""
+        """Open the run of the training with that key; several may be open at once."""
         if self.mode == "disabled":
             return Run(None)
         import wandb  # a second of import that a run without training does not pay
@@ -41,6 +41,7 @@ class Tracking:
                 mode=self.mode,
                 dir=os.fspath(self.folder),
                 resume="allow",
+                reinit="create_new",  # else it is the run that another thread has open
                 settings=quiet,
             )
         except (wandb.errors.UsageError, wandb.errors.CommError) as problem:

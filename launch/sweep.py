@@ -11,7 +11,7 @@ import jax
 from omegaconf import DictConfig
 
 from analysis import plots, results, tables
-from dd import config, pipeline, progress
+from dd import config, devices, pipeline, progress
 from dd.errors import ImpossiblePairError, UserError
 from dd.stage.eval import Eval
 from dd.store import Result, Store
@@ -41,7 +41,8 @@ def execute(configs: Sequence[DictConfig], folder: pathlib.Path) -> dict[str, di
     store = Store.open(settings.store, settings.store_layers)
     plan = pipeline.Plan(rows, store, keep_stale=settings.keep_stale)
     device = config.use_device(settings.device)
-    progress.say(plan.first_line(device))
+    alike = devices.alike()
+    progress.say(plan.first_line(device, len(alike)))
     if skipped:
         progress.say(f"{skipped} rows are left out: their inference_delay and execute_horizon exclude each other.")
     for line in plan.notices():
@@ -50,7 +51,7 @@ def execute(configs: Sequence[DictConfig], folder: pathlib.Path) -> dict[str, di
     if plan.pending():
         _use_compile_cache(store)
     outcome = pipeline.ensure(
-        plan, device=device, tracking=settings.tracking, logs=folder / "failures", finished=table.add
+        plan, device=device, devices=alike, tracking=settings.tracking, logs=folder / "failures", finished=table.add
     )
     table.show(time.monotonic() - begin, outcome.ran)
     if outcome.failures:

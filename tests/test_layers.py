@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = [
     {"errors", "fields", "arrays"},
-    {"check", "lock", "source", "progress", "tracking"},
+    {"check", "lock", "source", "progress", "tracking", "devices"},
     {"store", "tokens", "optimizer"},
     {"pipeline", "schedule", "model", "env"},
     {"policy"},

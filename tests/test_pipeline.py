@@ -163,7 +163,10 @@ def test_time_expected_is_the_mean_of_finished_rows_of_the_program(store):
         text = path.read_text()
         begin = text.index('"seconds": ') + len('"seconds": ')
         path.write_text(text[:begin] + "30.0" + text[text.index(",", begin) :])
-    assert pipeline.Plan(rows(delays=(0, 1, 2)), store).expected_seconds("here") == (4 * 30.0, 0)
+    plan = pipeline.Plan(rows(delays=(0, 1, 2)), store)
+    assert plan.expected_seconds("here") == (4 * 30.0, 0)
+    assert plan.first_line("here").endswith("4 eval; 2 programs to compile; time: about 2 min.")
+    assert plan.first_line("here", 3).endswith("2 programs to compile on up to 3 devices each; time: about 40 s.")
 
 
 def test_a_failed_stage_costs_itself_and_what_depends_on_it(store):

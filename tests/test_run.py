@@ -7,10 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from dd import fields, run
+from dd import devices, fields, run
 from dd.decode.base import AbstractDecode, num_flow_steps
 from dd.stage.demos import Demos
 from dd.stage.eval import Eval
@@ -342,6 +343,24 @@ def test_stock_launcher_runs_each_job_alone(command, store):
     assert (code, error) == (0, "")
     assert out.count("1 runs:") == 2
     assert len(list(pathlib.Path("outputs").glob("run/*/[01]/results.csv"))) == 2
+
+
+def test_the_command_works_on_all_devices(command, store, monkeypatch):
+    """Three rows that can only end together, as for three devices; all of them here are the one there is."""
+    together = threading.Barrier(3, timeout=60)
+
+    def build(self, build=Eval.build):
+        def runner(stage, work):
+            together.wait()
+            return build(stage)(stage, work)
+
+        return runner
+
+    monkeypatch.setattr(Eval, "build", build)
+    monkeypatch.setattr(devices, "alike", lambda: [None] * 3)
+    code, out, error = command(*TINY, f"store={store}", "eval.inference_delay=1,2,3")
+    assert (code, error) == (0, "")
+    assert "1 programs to compile on up to 3 devices each;" in out
 
 
 def test_a_row_that_fails_ends_the_command_with_one(command, store, monkeypatch):

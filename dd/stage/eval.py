@@ -118,7 +118,7 @@ class _Evaluator:
     """Evaluations through one program.
 
     On CPUs several run side by side: a rollout is a chain of small operations, which one at a time leaves cores idle.
-    Only computation happens beside the caller's thread.
+    Only computation happens beside the caller's thread, on the device where the caller computes.
     """
 
     def __init__(self, stage: Eval):
@@ -127,6 +127,7 @@ class _Evaluator:
         self._rollout = jax.jit(rollout.__call__)
         self._latency = Latency(policy, stage.decode, stage.sampler)
         self._side_by_side = min(os.cpu_count() or 1, _SIDE_BY_SIDE) if jax.default_backend() == "cpu" else 1
+        self._device = jax.config.jax_default_device  # of this thread: those beside it would use jax's first
         self._threads = concurrent.futures.ThreadPoolExecutor(self._side_by_side)
         self._begun: dict[str, concurrent.futures.Future[Episodes]] = {}
         self._compiled = False
@@ -154,4 +155,5 @@ class _Evaluator:
             self._begun[key] = self._threads.submit(self._episodes, stage, result(stage.policy))
 
     def _episodes(self, stage: Eval, training: pathlib.Path) -> Episodes:
-        return jax.device_get(self._rollout(stage.params(training), stage.policy.demos.env.load(), stage.leaves()))
+        with jax.default_device(self._device):
+            return jax.device_get(self._rollout(stage.params(training), stage.policy.demos.env.load(), stage.leaves()))

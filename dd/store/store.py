@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -63,10 +64,17 @@ class Store:
         return self.root / ".cache"
 
     @contextlib.contextmanager
-    def hold(self, key: str, on_wait: Callable[[str], None] | None = None, *, wait: bool = True) -> Iterator[None]:
+    def hold(
+        self,
+        key: str,
+        on_wait: Callable[[str], None] | None = None,
+        *,
+        wait: bool = True,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Iterator[None]:
         """Hold the lock of a key; see `lock.hold`. Whoever writes a key holds it."""
         self._prepare()
-        with lock.hold(self.root / ".locks" / key, on_wait, wait=wait):
+        with lock.hold(self.root / ".locks" / key, on_wait, wait=wait, sleep=sleep):
             yield
 
     def find(self, kind: str, key: str) -> Result | None:
