@@ -128,14 +128,14 @@ def row(stage: Eval, result: Result, arm: str) -> dict[str, Any]:
         "returned_episode_solved": summary["returned_episode_solved"],
         "delay": stage.inference_delay,
         "method": arm,
-        "level": stage.policy.demos.env.name,
+        "level": stage.policy.env.name,
         "execute_horizon": stage.execute_horizon,
         "seed": stage.policy.seed,
         "num_flow_steps": stage.decode.num_flow_steps,
         "num_evals": stage.num_evals,
         "network_evaluations": summary["network_evaluations"],
         "useful_share": summary["useful_share"],
-        "published_level": stage.policy.demos.env.published,
+        "published_level": stage.policy.env.published,
         "key": result.key,
     }
 
