@@ -5,7 +5,7 @@ import pathlib
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -60,10 +60,10 @@ def blocks(path: pathlib.Path, name: str) -> Iterator[np.ndarray]:
                 yield np.frombuffer(file.read(count * row), dtype).reshape(count, *shape[1:])
             file.read(1)  # the end: zipfile compares the checksum here
     except _FAULTS as problem:
-        raise DamagedError(_line(problem)) from problem
+        raise DamagedError(f"{path} is torn ({_line(problem)}); copy it again") from problem
 
 
-def _header(file: IO[bytes], item: zipfile.ZipInfo) -> Header:
+def _header(file: zipfile.ZipExtFile, item: zipfile.ZipInfo) -> Header:
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"{item.filename} has version {version}")
