@@ -1,4 +1,4 @@
-"""The published file of a level is found by its name, where the benchmark's code leaves it; its digest is its bytes'."""
+"""A level's published file is found by its name, where the benchmark's code leaves it; its digest is its bytes'."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Recorded demonstrations become what the experts' own would have become, by content, and nothing doubtful is learnt."""
+"""Recorded demonstrations become what experts' own would have, by content, and nothing doubtful is learnt."""
 
 import dataclasses
 import tracemalloc
@@ -148,7 +148,7 @@ def test_arrays_of_another_layout_are_refused_unread(given, change, message):
 @pytest.mark.parametrize("data", [b"", b"text", b"PK\x03\x04"])
 def test_another_file_is_refused(tmp_path, data):
     (tmp_path / "file.npz").write_bytes(data)
-    with pytest.raises(UserError, match="is no readable .npz of plain arrays"):
+    with pytest.raises(UserError, match=r"is no readable \.npz of plain arrays"):
         recorded.check(tmp_path / "file.npz", ENV)
 
 
@@ -175,7 +175,7 @@ def test_a_flipped_bit_is_found(given, tmp_path):
     whole = bytearray(file.read_bytes())
     whole[2000] ^= 1
     file.write_bytes(whole)
-    with pytest.raises(npz.DamagedError, match="demos.npz is torn .*CRC.*; copy it again"):
+    with pytest.raises(npz.DamagedError, match=r"demos\.npz is torn .*CRC.*; copy it again"):
         run(dataclasses.replace(stage, digest=level_file.digest(file)), tmp_path / "work")
 
 
