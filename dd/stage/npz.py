@@ -58,7 +58,6 @@ def blocks(path: pathlib.Path, name: str) -> Iterator[np.ndarray]:
             for start in range(0, shape[0], rows):
                 count = min(rows, shape[0] - start)
                 yield np.frombuffer(file.read(count * row), dtype).reshape(count, *shape[1:])
-            file.read(1)  # the end: zipfile compares the checksum here
     except _FAULTS as problem:
         raise DamagedError(f"{path} is torn ({_line(problem)}); copy it again") from problem
 

@@ -10,6 +10,7 @@ import math
 import pathlib
 import pickletools
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -75,8 +76,10 @@ def read(path: pathlib.Path) -> Any:
     """
     try:
         machine = _Machine()
-        for opcode, argument, _ in pickletools.genops(path.read_bytes()):
-            machine.run(opcode.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes, in what is no pickle
+            for opcode, argument, _ in pickletools.genops(path.read_bytes()):
+                machine.run(opcode.name, argument)
         return _finished(machine.only(), {})
     except _RefusedError as problem:
         way_out = "only arrays, dicts, lists, texts and numbers are read, so save the parameters as these"
