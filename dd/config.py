@@ -18,13 +18,20 @@ from dd.errors import ImpossiblePairError, UserError
 from dd.model.base import AbstractModel
 from dd.optimizer import AdamW
 from dd.schedule.base import AbstractProcess
+from dd.schedule.flow import Flow
+from dd.stage import level_file, published, recorded
+from dd.stage.demonstrations import AbstractDemos
 from dd.stage.demos import Demos
 from dd.stage.eval import Eval
 from dd.stage.expert import Expert
+from dd.stage.published import Published
+from dd.stage.recorded import Recorded
 from dd.stage.train import Train
+from dd.stage.trained import AbstractTrained
 from dd.tracking import MODES, Tracking
 
-_GROUPED = {"demos", "train", "eval", "env", "expert", "model", "optimizer", "schedule", "decode", "wandb", "suites"}
+_PARTS = {"demos", "train", "policy", "eval", "env", "expert", "model", "optimizer", "schedule", "decode"}
+_GROUPED = {*_PARTS, "wandb", "suites"}
 SETTINGS = ("store", "store_layers", "stale", "device", "wandb")
 _SECTIONS = _GROUPED | {"seed", "suite", "num_bins", *SETTINGS}
 DEVICES = ("auto", "cpu", "gpu")
@@ -63,29 +70,64 @@ class Builder:
             UserError: one line with the value, the rule and the way out.
         """
         plain = _plain(config)
-        return [self._run(plain, env) for env in self._envs(plain)]
+        envs = self._envs(plain)
+        for where, source in ((recorded.WHERE, plain["env"].get("demos")), (published.WHERE, _checkpoint(plain))):
+            if len(envs) > 1 and isinstance(source, str) and pathlib.Path(source).expanduser().is_file():
+                way_out = "give a folder with one for each"
+                raise UserError(f"{where}={source}: is one file for {len(envs)} levels; {way_out}, or one env.level")
+        return [self._run(plain, env) for env in envs]
 
     def _run(self, plain: dict[str, Any], env: AbstractEnv) -> Eval:
         seed = plain["seed"]
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**31:
             way_out = "for instance seed=0, or seed=0,1,2 for a sweep"
             raise UserError(f"seed={check.shown(seed)}: must be an integer >= 0 and < 2**31; {way_out}")
-        experts = self._experts(plain["expert"], env)
-        demos = self._object(Demos, plain["demos"], "demos", experts=experts)
+        plain = plain | {"train": plain["train"] | {"seed": seed}}
+        demos = self._demos(plain, env) if _checkpoint(plain) is None else None
         process = self._part(plain["schedule"], "schedule", AbstractProcess)
-        train = self._train(plain | {"train": plain["train"] | {"seed": seed}}, demos, process)
+        policy = self._published(plain, env, process) if demos is None else self._train(plain, demos, process)
         decode, sampler = self._decode(plain["decode"], process)
-        if reason := decode.misfit(process, simulated_delay=train.simulated_delay is not None):
+        if reason := decode.misfit(process, simulated_delay=policy.given_prefixes):
             raise UserError(f"decode={_name(decode)} does not fit schedule={_name(process)}: {reason}")
         if sampler.early_stop and decode.reads_rest:
             why = "the rest of a chunk, which is then left undecided, matters to this method"
             raise UserError(f"decode.early_stop=true with decode={_name(decode)}: {why}; leave it out")
-        numbers = _horizon(_epoch(plain["eval"], train), train.action_chunk_size)
+        numbers = _horizon(_epoch(plain["eval"], policy), policy.action_chunk_size)
         for name, epoch in decode.checkpoints().items():
-            _kept(train, f"decode.{name}", epoch)
-        return self._object(Eval, numbers, "eval", policy=train, decode=decode, sampler=sampler)
+            _kept(policy, f"decode.{name}", epoch)
+        return self._object(Eval, numbers, "eval", policy=policy, decode=decode, sampler=sampler)
 
-    def _train(self, plain: dict[str, Any], demos: Demos, process: AbstractProcess) -> Train:
+    def _demos(self, plain: dict[str, Any], env: AbstractEnv) -> AbstractDemos:
+        """Demonstrations by experts, or those that `env.demos` names."""
+        source = plain["env"].get("demos")
+        if source is None:
+            return self._object(Demos, plain["demos"], "demos", experts=self._experts(plain["expert"], env))
+        file = recorded.find(source, env)
+        recorded.check(file, env)
+        # All are checked; those that say how to record have no effect.
+        fitted = check.values(Demos, plain["demos"] | {"experts": ()}, "demos")
+        kept = {name: fitted[name] for name in ("validation_fraction", "seed") if name in fitted}
+        values = kept | {"source": source, "digest": level_file.digest(file)}
+        return self._object(Recorded, values, "demos", env=env)
+
+    def _published(self, plain: dict[str, Any], env: AbstractEnv, process: AbstractProcess) -> Published:
+        """The policy that `policy.checkpoint` names; of the settings of training only `seed` has an effect."""
+        source = _checkpoint(plain)
+        if not isinstance(process, Flow):
+            way_out = "choose schedule=flow"
+            raise UserError(f"schedule={_name(process)} with {published.WHERE}: those are flow policies; {way_out}")
+        if (delay := plain["train"].get("simulated_delay")) is not None:
+            why = "those policies were trained without prefixes"
+            raise UserError(
+                f"train.simulated_delay={check.shown(delay)} with {published.WHERE}: {why}; leave one of the two out"
+            )
+        file = published.find(source, env)
+        found = published.look(file, env)
+        values = {"source": source, "digest": level_file.digest(file), "action_chunk_size": found.chunk}
+        values["seed"] = plain["train"]["seed"]
+        return self._object(Published, values, "policy", env=env, process=process, model=found.model)
+
+    def _train(self, plain: dict[str, Any], demos: AbstractDemos, process: AbstractProcess) -> Train:
         """The training, and the one that it begins with."""
         values = dict(plain["train"])
         init = values.pop("init", None)
@@ -103,7 +145,9 @@ class Builder:
             **before,
         )
 
-    def _before(self, plain: dict[str, Any], init: Any, demos: Demos, process: AbstractProcess) -> tuple[Train, Any]:
+    def _before(
+        self, plain: dict[str, Any], init: Any, demos: AbstractDemos, process: AbstractProcess
+    ) -> tuple[Train, Any]:
         """The training that another begins with, the same but for what `train.init` says, and its epoch.
 
         It gives no prefixes unless told to: fine-tuning with them is what `train.init` is asked for most.
@@ -125,7 +169,7 @@ class Builder:
 
     def _envs(self, plain: dict[str, Any]) -> list[AbstractEnv]:
         """The worlds a configuration asks for: one, or one for each level where a world has several."""
-        node = plain["env"]
+        node = {name: value for name, value in plain["env"].items() if name != "demos"}
         if "level" not in node:
             return [self._part(node, "env", AbstractEnv)]
         rest = {name: value for name, value in node.items() if name != "level"}
@@ -300,21 +344,29 @@ def _class(node: Any, where: str, kind: type) -> type:
     return cls
 
 
-def _epoch(node: dict[str, Any], train: Train) -> dict[str, Any]:
+def _checkpoint(plain: dict[str, Any]) -> Any:
+    """`policy.checkpoint`, the one key of its group."""
+    for name in plain["policy"]:
+        if name != "checkpoint":
+            raise UserError(f"policy.{name}: no such key; {check.near(name, ['checkpoint'], 'keys')}")
+    return plain["policy"].get("checkpoint")
+
+
+def _epoch(node: dict[str, Any], policy: AbstractTrained) -> dict[str, Any]:
     """The evaluation's numbers with `epoch` resolved: the last one is None, however it is said."""
     epoch = node.get("epoch")
-    if epoch is None or epoch == -1 or epoch == train.epochs:
+    if epoch is None or epoch == -1:
         return {**node, "epoch": None}
     if isinstance(epoch, bool) or (epoch != "best" and not isinstance(epoch, int)):
         rule = "must be the number of an epoch, best, or -1 (the last)"
         raise UserError(f"eval.epoch={check.shown(epoch)}: {rule}; for instance eval.epoch=-1")
-    _kept(train, "eval.epoch", epoch)
-    return node
+    return {**node, "epoch": None if _kept(policy, "eval.epoch", epoch) == "last" else epoch}
 
 
-def _kept(train: Train, where: str, epoch: int | str | None) -> None:
+def _kept(policy: AbstractTrained, where: str, epoch: int | str | None) -> str:
+    """The name of the parameters after an epoch, which the policy's stage must keep."""
     try:
-        train.checkpoint(epoch)
+        return policy.checkpoint(epoch)
     except UserError as problem:
         raise UserError(f"{where}={problem}") from problem
 

@@ -13,12 +13,13 @@ def load(key: str, *, store: str | None = None, checkpoint: str = "last") -> "Lo
         chunk = policy.action(jax.random.key(0), obs, num_flow_steps=5)   # [h, a]
 
     Args:
-        key: of a training or of an evaluation of it, or its first characters (`python -m dd.store ls` lists them).
+        key: of a training, a published policy or an evaluation of one, or its first characters (`python -m dd.store ls`
+            lists them).
         store: its folder; by default $DD_STORE, else outputs/store.
         checkpoint: last, best, or epoch_<n> for an epoch named in `train.checkpoint_epochs`.
 
     Raises:
-        dd.errors.UserError: for an unknown or damaged result, or one that is not a training or an evaluation.
+        dd.errors.UserError: for an unknown or damaged result, or one of another kind.
     """
     # Here, not above: every `import dd.<anything>` passes through this module, and most need no jax.
     import pathlib
@@ -31,10 +32,10 @@ def load(key: str, *, store: str | None = None, checkpoint: str = "last") -> "Lo
     result = where.lookup(key)
     if result.manifest["kind"] == "eval":
         result = where.lookup(next(iter(result.manifest["upstream"])))
-    if result.manifest["kind"] != "train":
+    if result.manifest["kind"] not in ("train", "policy"):
         raise UserError(f"{key}: is a result of kind {result.manifest['kind']}, not of train; name a training's key")
     result.verify()
     if not (result.path / f"{checkpoint}.safetensors").exists():
         kept = sorted(path.stem for path in result.path.glob("*.safetensors"))
-        raise UserError(f"checkpoint={checkpoint}: training {result.key[:12]} keeps {', '.join(kept)}; choose one")
+        raise UserError(f"checkpoint={checkpoint}: {result.kind} {result.key[:12]} keeps {', '.join(kept)}; choose one")
     return LoadedPolicy.read(result.path, checkpoint)

@@ -20,7 +20,7 @@ from dd.errors import UserError
 from dd.store import Result, Store
 from dd.tracking import Run, Tracking
 
-KINDS = ("expert", "demos", "train", "eval")
+KINDS = ("expert", "demos", "train", "policy", "eval")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dd.stage.eval import Eval
 
 _COLUMNS = {"inference_delay", "execute_horizon", "policy.seed", "decode.num_flow_steps", "epoch", "slots"}
 _TOLD = {"decode._target_", "sampler._target_"}  # by the method's name, and by the schedule
+_TOLD |= {"policy.digest", "policy.demos.digest"}  # by the file or folder named, in which each level has a file
 _WORDS = {"process": "schedule"}  # what a user sets it by
 
 

@@ -129,7 +129,7 @@ def row(stage: Eval, result: Result, arm: str) -> dict[str, Any]:
         "returned_episode_solved": summary["returned_episode_solved"],
         "delay": stage.inference_delay,
         "method": arm,
-        "level": stage.policy.demos.env.name,
+        "level": stage.policy.env.name,
         "execute_horizon": stage.execute_horizon,
         "seed": stage.policy.seed,
         "num_flow_steps": stage.decode.num_flow_steps,
@@ -139,16 +139,14 @@ def row(stage: Eval, result: Result, arm: str) -> dict[str, Any]:
         "useful_share": summary["useful_share"],
         "latency_ms": _milliseconds(result.manifest.get("timings", {}).get("latency")),
         "device": result.manifest["device"],
-        "published_level": stage.policy.demos.env.published,
+        "published_level": stage.policy.env.published,
         "key": result.key,
     }
 
 
 def _epoch(stage: Eval) -> int | str:
     """The epoch of the parameters: its number where that is known without the training's result."""
-    if stage.epoch is None:
-        return stage.policy.epochs if stage.policy.patience is None else "last"
-    return stage.epoch
+    return (stage.policy.last_epoch or "last") if stage.epoch is None else stage.epoch
 
 
 def _milliseconds(seconds: float | None) -> float | None:

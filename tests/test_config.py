@@ -3,10 +3,12 @@
 import itertools
 import json
 import pathlib
+import pickle
 import re
 import shutil
 
 import hydra
+import numpy as np
 import pytest
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
@@ -14,6 +16,7 @@ from omegaconf import OmegaConf
 from dd import config, pipeline, source
 from dd.env import level
 from dd.errors import UserError
+from tests import others
 
 CONF = pathlib.Path(config.__file__).parent.parent / "conf"
 DECODES = sorted(file.stem for file in (CONF / "decode").glob("*.yaml"))
@@ -61,7 +64,7 @@ def numbers(composed, section):
     """(key, another value) for everything that a section of the configuration sets, what would do nothing left out."""
     flow = composed.schedule._target_.endswith("Flow")
     idle = {"decode.strength", "decode.sigma"} if flow else {"decode.max_guidance_weight"}
-    idle |= TOGETHER
+    idle |= TOGETHER | {"env.demos"}  # names a file, which must exist: see below
     if not composed.decode._target_.endswith(("Naive", "HardMasking")):
         idle |= {"decode.early_stop"}
 
@@ -302,3 +305,91 @@ def test_a_training_may_begin_with_another_one(compose):
     ):
         with pytest.raises(UserError, match=message):
             rows(compose(*given, f"train.init={wrong}"))
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """A folder with a recording and a policy for two levels of the world with 4 numbers to see and 2 to set."""
+    for name in ("pointmass", "other"):
+        np.savez(tmp_path / f"{name}.npz", **others.recording())
+        (tmp_path / f"{name}.pkl").write_bytes(pickle.dumps(others.parameters(seed=len(name))))
+    return tmp_path
+
+
+def test_recorded_demonstrations_stand_in_for_experts(compose, theirs):
+    stage = row(compose(f"env.demos={theirs}", "demos.seed=3", "demos.validation_fraction=0.2", "train.epochs=3"))
+    demos = stage.policy.demos
+    assert (demos.kind, demos.upstream(), demos.size) == ("demos", (), 960)
+    assert (demos.seed, demos.validation_fraction, stage.policy.epochs) == (3, 0.2, 3)
+    # What says how to record has no effect; a file is what it holds.
+    given = ("demos.seed=3", "demos.validation_fraction=0.2", "train.epochs=3", "demos.num_transitions=7")
+    assert row(compose(f"env.demos={theirs / 'other.npz'}", *given, "expert=paper")).key() == stage.key()
+    assert row(compose("demos.seed=3", "demos.validation_fraction=0.2", "train.epochs=3")).key() != stage.key()
+
+
+def test_a_published_policy_stands_in_for_a_training(compose, theirs):
+    """Its sizes are those of its arrays; of the settings of training the seed alone is left."""
+    stage = row(compose("schedule=flow", f"policy.checkpoint={theirs}", "seed=3", "eval.inference_delay=2"))
+    policy = stage.policy
+    assert (policy.kind, policy.upstream(), policy.seed) == ("policy", (), 3)
+    assert (policy.action_chunk_size, policy.model.num_layers, policy.model.channel_dim) == (4, 2, 8)
+    given = ("schedule=flow", "seed=3", "eval.inference_delay=2", "train.epochs=7", "model.channel_dim=6")
+    given += ("train.action_chunk_size=16", "demos.seed=3", "expert=paper")
+    assert row(compose(*given, f"policy.checkpoint={theirs / 'pointmass.pkl'}")).key() == stage.key()
+    assert row(compose(*given, f"policy.checkpoint={theirs / 'other.pkl'}")).key() != stage.key()
+    assert row(compose(*given, f"policy.checkpoint={theirs}", "seed=4")).key() != stage.key()
+    for decode in ("naive", "hard_masking", "realtime", "bid"):
+        assert row(compose("schedule=flow", f"policy.checkpoint={theirs}", f"decode={decode}")).epoch is None
+    for last in (-1, "null"):
+        assert row(compose(*given, f"policy.checkpoint={theirs}", f"eval.epoch={last}")).epoch is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("env.demos={there}/nothing",), r"env\.demos=.*nothing: no such file or folder; give one that exists"),
+        (
+            ("env.demos={there}/empty",),
+            r"env\.demos=.*: the folder holds nothing for pointmass; name its file worlds_l",
+        ),
+        (("env.demos=3",), r"env\.demos=3: must be a file or a folder of files"),
+        (("env.demos={there}/other.pkl",), r"env\.demos: .*other\.pkl is no readable \.npz of plain arrays"),
+        (("env.demos={there}", "demos.validation_fraction=0"), r"demos\.validation_fraction=0: must be a number > 0"),
+        (("env.demos={there}", "+demos.sed=0"), r"demos\.sed: .* did you mean seed"),
+        (("policy.checkpoint={there}",), r"schedule=masked with policy\.checkpoint: those are flow .* schedule=flow"),
+        (("schedule=flow", "policy.checkpoint={there}/empty"), r"policy\.checkpoint=.*: the folder holds nothing for"),
+        (("schedule=flow", "policy.checkpoint=[1]"), r"policy\.checkpoint=\[1\]: must be a file or a folder"),
+        (("schedule=flow", "policy.checkpoint={there}/other.npz"), r"policy\.checkpoint: .*not a readable pickle"),
+        (("+policy.epoch=3",), r"policy\.epoch: no such key; its keys: checkpoint"),
+        (("schedule=flow", "policy.checkpoint={there}", "eval.epoch=best"), r"eval\.epoch=best: .* one epoch only"),
+        (("schedule=flow", "policy.checkpoint={there}", "eval.inference_delay=3"), r"inference_delay 0\.\.2"),
+        (
+            ("schedule=flow", "policy.checkpoint={there}", "decode=bid", "decode.weak=1", "decode.bid_k=2"),
+            r"decode\.weak=1: policy\.checkpoint gives the parameters after one epoch only; leave this out",
+        ),
+        (
+            ("schedule=flow", "policy.checkpoint={there}", "decode=prefix", "train.simulated_delay=3"),
+            r"train\.simulated_delay=3 with policy\.checkpoint: .* without prefixes; leave one of the two out",
+        ),
+        (("schedule=flow", "policy.checkpoint={there}", "decode=prefix"), "decode=prefix does not fit schedule=flow"),
+    ],
+)
+def test_what_others_published_is_refused_where_it_does_not_fit(compose, theirs, overrides, message):
+    (theirs / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        rows(compose(*(each.format(there=theirs) for each in overrides)))
+
+
+def test_every_level_has_a_file_of_its_own(compose, worlds, theirs):
+    """Two levels from a folder; one file for both is refused."""
+    for name, seed in (("h17_unicycle", 1), ("hard_lunar_lander", 2)):
+        tree = others.parameters(obs_dim=679, action_dim=6, chunk=8, seed=seed)
+        (theirs / f"worlds_l_{name}.pkl").write_bytes(pickle.dumps(tree))
+    given = ("env=kinetix", f"env.level={worlds}", "schedule=flow")
+    built = rows(compose(*given, f"policy.checkpoint={theirs}"))
+    assert [each.policy.env.name.rpartition("/")[2] for each in built] == ["h17_unicycle", "hard_lunar_lander"]
+    assert len({each.policy.digest for each in built}) == 2
+    with pytest.raises(UserError, match=r"policy\.checkpoint=.*: is one file for 2 levels; give a folder"):
+        rows(compose(*given, f"policy.checkpoint={theirs / 'worlds_l_h17_unicycle.pkl'}"))
+    with pytest.raises(UserError, match=r"env\.demos=.*: is one file for 2 levels; give a folder"):
+        rows(compose(*given, f"env.demos={theirs / 'other.npz'}"))

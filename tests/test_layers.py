@@ -74,6 +74,19 @@ def test_hydra_and_omegaconf_appear_in_config_run_and_launch_only():
     assert {name for name in users if not name.startswith("launch/")} == {"dd/config.py", "dd/run.py"}
 
 
+def test_nothing_is_unpickled():
+    """What others pickled is read by `dd.stage.unpickle`, from the instructions that `pickletools` lists."""
+    for path in files("dd", "launch", "analysis"):
+        names = {name.split(".")[0] for name in imports(path)}
+        assert not names & {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}, path
+        assert "pickletools" not in names or path == ROOT / "dd/stage/unpickle.py"
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        allowed = [key.value.value for node in calls for key in node.keywords if key.arg == "allow_pickle"]
+        loads = [node for node in calls if ast.unparse(node.func) in ("np.load", "numpy.load")]
+        assert not any(allowed), path
+        assert all("allow_pickle" in [key.arg for key in node.keywords] for node in loads), path
+
+
 def test_dd_knows_nothing_of_its_users_but_for_the_command():
     """dd/run.py is the command: it alone hands over to the launcher, which hands over to the analysis."""
     for path in files("dd"):

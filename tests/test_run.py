@@ -179,6 +179,25 @@ WRONG = {
     "wrong wandb mode": (["wandb.mode=onlin"], ["wandb.mode=onlin", "offline or online or disabled"]),
     "setting in a sweep": (["stale=keep,recompute"], ["stale:", "one value"]),
     "setting of a group in a sweep": (["wandb.project=a,b"], ["wandb:", "one value"]),
+    "demonstrations that are not there": (["env.demos=/nowhere"], ["env.demos=/nowhere", "no such file", "pointmass"]),
+    "number for demonstrations": (["env.demos=3"], ["env.demos=3", "a file or a folder", "env.demos=<folder with"]),
+    "file that is no recording": (
+        [f"env.demos={__file__}"],
+        ["env.demos", "test_run.py", "no readable .npz", "numpy.savez"],
+    ),
+    "policy that is not there": (
+        ["schedule=flow", "policy.checkpoint=/nowhere"],
+        ["policy.checkpoint=/nowhere", "no such file", "pointmass.pkl"],
+    ),
+    "file that is no policy": (
+        ["schedule=flow", f"policy.checkpoint={__file__}"],
+        ["policy.checkpoint", "test_run.py", "not a readable pickle", "save it again"],
+    ),
+    "tokens for a published policy": (
+        ["policy.checkpoint=/nowhere"],
+        ["schedule=masked with policy.checkpoint", "schedule=flow"],
+    ),
+    "unknown key of policy": (["policy.checkpont=/nowhere"], ["policy.checkpont", "policy.checkpoint"]),
     "layer that is not there": (["store_layers=[/nowhere]"], ["/nowhere is no folder", "name stores that exist"]),
     "text for layers": (["store_layers=/nowhere"], ["store_layers=/nowhere", "store_layers=[/lab/store]"]),
     "number for a store": (["store=3"], ["store=3", "outputs/store"]),

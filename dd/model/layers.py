@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -125,8 +126,9 @@ class TimeEmbedding(nnx.Module):
 
 def sinusoid(t: Float[Array, "n"], channels: int) -> Float[Array, "n c"]:
     """Sine and cosine of 2 pi t / period, periods geometric between `SHORTEST_PERIOD` and `LONGEST_PERIOD`."""
-    periods = jnp.geomspace(SHORTEST_PERIOD, LONGEST_PERIOD, channels // 2, dtype=jnp.float32)
-    angle = t[:, None] * (2 * math.pi / periods)
+    # In numpy's float64: at 1,570 radians float32 powers would be off by 1e-3.
+    frequencies = 2 * math.pi / np.geomspace(SHORTEST_PERIOD, LONGEST_PERIOD, channels // 2)
+    angle = t[:, None] * frequencies.astype(np.float32)
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 

@@ -1,21 +1,20 @@
 """Demonstrations: what a mixture of experts did on one level."""
 
 import math
-import pathlib
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
-from safetensors import numpy as safetensors
+from jaxtyping import Array, Int, Key, PyTree
 
-from dd import arrays, fields
+from dd import fields
 from dd.env.base import AbstractEnv
 from dd.model import actor
 from dd.model.actor import Actor, History
-from dd.stage import checkpoints, windows
-from dd.stage.base import AbstractStage, Runner, Work
+from dd.stage import checkpoints
+from dd.stage.base import Runner, Work
+from dd.stage.demonstrations import AbstractDemos
 from dd.stage.expert import Expert
 
 _BLOCK = 64  # env steps per call of the compiled program
@@ -24,43 +23,6 @@ _CHOICE, _ACTION, _ENV = range(3)  # what a key is drawn for
 
 class NoExpertError(Exception):
     """No checkpoint is good enough to demonstrate."""
-
-
-class Demonstrations(NamedTuple):
-    """Streams of transitions of one level, e streams of t steps, an episode after the other.
-
-    Attributes:
-        obs: the entries of each observation that ever vary, [e t, k].
-        columns: which entries these are.
-        constant: an observation; its other entries hold for all.
-        action: what the expert asked for, before the environment's noise.
-        done: the episode ended with this step.
-        validation: the step belongs to a held-out episode.
-    """
-
-    obs: Float[Array, "n k"]
-    columns: Int[Array, "k"]
-    constant: Float[Array, "o"]
-    action: Float[Array, "e t a"]
-    done: Bool[Array, "e t"]
-    validation: Bool[Array, "e t"]
-
-    @classmethod
-    def read(cls, folder: pathlib.Path) -> "Demonstrations":
-        """The data of a demos result."""
-        named = safetensors.load_file(folder / "demos.safetensors")
-        return cls(**{name: jnp.asarray(named[name]) for name in cls._fields})
-
-    def observations(self, index: Int[Array, " b"]) -> Float[Array, "b o"]:
-        """Whole observations at flat indices."""
-        whole = jnp.broadcast_to(self.constant, (index.shape[0], self.constant.shape[0]))
-        return whole.at[:, self.columns].set(self.obs[index])
-
-    def split(self, chunk: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-        """Flat start indices of the training and of the validation windows of `chunk` steps."""
-        fits = windows.starts(np.asarray(self.done), chunk).reshape(-1)
-        held_out = np.asarray(self.validation).reshape(-1)
-        return np.flatnonzero(fits & ~held_out).astype(np.int32), np.flatnonzero(fits & held_out).astype(np.int32)
 
 
 class _Stream(NamedTuple):
@@ -72,7 +34,7 @@ class _Stream(NamedTuple):
 
 
 @fields.configuration
-class Demos(AbstractStage):
+class Demos(AbstractDemos):
     """At least `num_transitions` steps by a mixture of experts (arXiv 2506.07339, its public benchmark).
 
     Of every expert one checkpoint is drawn, once, among those with a solve rate of `min_solve_rate` or more; an expert
@@ -87,17 +49,15 @@ class Demos(AbstractStage):
     validation_fraction: float = fields.field(0.05, gt=0.0, lt=1.0)
     seed: int = fields.field(0, ge=0, lt=2**31, leaf=True)
 
-    kind: ClassVar[str] = "demos"
-
     @property
     def env(self) -> AbstractEnv:
         """The level that all experts play."""
         return self.experts[0].env
 
     @property
-    def label(self) -> str:
-        """Level and size."""
-        return f"{self.env.name} {self.num_transitions} transitions"
+    def size(self) -> int:
+        """`num_transitions`."""
+        return self.num_transitions
 
     def program(self) -> Any:
         """What one block of steps closes over."""
@@ -110,8 +70,11 @@ class Demos(AbstractStage):
         def run(stage: Demos, work: Work) -> dict[str, Any]:
             experts = [checkpoints.load(work.result(expert)) for expert in stage.experts]
             mixture, rates = stage.draw(experts)
-            recorded = stage.play(programs, mixture, work)
-            return stage.write(work, recorded, rates)
+            played = stage.play(programs, mixture, work)
+            flat = played.pop("obs").reshape(played["done"].size, -1)
+            columns = np.flatnonzero((flat != flat[0]).any(axis=0)).astype(np.int32)
+            summary = stage.write(work.path, obs=flat[:, columns], columns=columns, constant=flat[0], **played)
+            return summary | {"expert_solve_rates": rates}
 
         return run
 
@@ -151,38 +114,6 @@ class Demos(AbstractStage):
                 advance(_BLOCK * self.num_envs)
         joined = jax.tree.map(lambda *each: np.moveaxis(np.concatenate(each), 0, 1)[:, :steps], *parts)
         return dict(zip(("obs", "action", "done", "solved"), joined, strict=True))
-
-    def hold_out(self, episodes: int) -> Bool[np.ndarray, " n"]:
-        """Which episodes are for validation: the fraction asked for, but one at least and never all."""
-        count = np.clip(round(self.validation_fraction * episodes), 1, max(episodes - 1, 1))
-        return np.random.default_rng([self.seed, 2**31]).permutation(episodes) < count
-
-    def write(self, work: Work, recorded: dict[str, np.ndarray], rates: list[float]) -> dict[str, Any]:
-        """Write the result's file; return its summary."""
-        done, obs = recorded["done"], recorded["obs"]
-        episode = windows.episode_numbers(done)
-        held_out = self.hold_out(int(episode.max()) + 1)
-        flat = obs.reshape(-1, obs.shape[-1])
-        columns = np.flatnonzero((flat != flat[0]).any(axis=0)).astype(np.int32)
-        data = Demonstrations(
-            obs=flat[:, columns],
-            columns=columns,
-            constant=flat[0],
-            action=recorded["action"],
-            done=done,
-            validation=held_out[episode],
-        )
-        arrays.write(work.path / "demos.safetensors", data._asdict())
-        ended = int(done.sum())
-        lengths = np.bincount(episode.reshape(-1))[np.unique(episode[done])]
-        return {
-            "transitions": int(done.size),
-            "episodes": ended,
-            "solve_rate": float(recorded["solved"].sum() / ended) if ended else None,
-            "mean_length": float(lengths.mean()) if ended else None,
-            "validation_episodes": int(held_out.sum()),
-            "expert_solve_rates": rates,
-        }
 
 
 def _programs(env: AbstractEnv) -> tuple[Any, Any]:

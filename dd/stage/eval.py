@@ -17,7 +17,7 @@ from dd.policy import LoadedPolicy
 from dd.rollout import Episodes, Rollout, leaves
 from dd.schedule.base import AbstractSampler
 from dd.stage.base import AbstractStage, Runner, Work
-from dd.stage.train import Train
+from dd.stage.trained import AbstractTrained
 
 _SIDE_BY_SIDE = 8  # rows at most, whatever the number of cores: each takes memory
 
@@ -34,12 +34,12 @@ class TimingWork(Work, Protocol):
 class Eval(AbstractStage):
     """Evaluate a policy under one decode, inference delay d and execute horizon s.
 
-    The policy's sampling is seeded by its training's seed; `seed` is that of the episodes, which every decode, delay
-    and policy of a sweep shares. `epoch` is that of the parameters: one that `train.checkpoint_epochs` keeps, `best` by
-    validation loss, or None, the last.
+    The policy's sampling is seeded by the seed of its own stage; `seed` is that of the episodes, which every decode,
+    delay and policy of a sweep shares. `epoch` is that of the parameters: one that the policy's stage keeps (for a
+    training those of `train.checkpoint_epochs` and `best` by validation loss), or None, the last.
     """
 
-    policy: Train
+    policy: AbstractTrained
     decode: AbstractDecode
     sampler: AbstractSampler
     epoch: int | str | None = fields.field(None, since=None)
@@ -59,18 +59,18 @@ class Eval(AbstractStage):
     @property
     def label(self) -> str:
         """Level, seed, decode, d and s."""
-        where = f"{self.policy.demos.env.name} seed={self.policy.seed}"
+        where = f"{self.policy.env.name} seed={self.policy.seed}"
         return f"{where} {self.method} d={self.inference_delay} s={self.execute_horizon}"
 
     def program(self) -> Any:
         """Decode, policy and level shape: a whole grid of leaves shares it."""
         policy = self.policy
         return {
-            "env": policy.demos.env.program(),
+            "env": policy.env.program(),
             "process": fields.content(policy.process, leaves=False),
             "model": fields.content(policy.model, leaves=False),
             "chunk": policy.action_chunk_size,
-            "simulated_delay": policy.simulated_delay is not None,
+            "simulated_delay": policy.given_prefixes,
             "decode": fields.content(self.decode, leaves=False),
             "sampler": fields.content(self.sampler, leaves=False),
             "num_evals": self.num_evals,
@@ -97,7 +97,7 @@ class Eval(AbstractStage):
             execute_horizon=self.execute_horizon,
             env_seed=self.seed,
             policy_seed=self.policy.seed,
-            level_id=self.policy.demos.env.level_id(),
+            level_id=self.policy.env.level_id(),
         )
 
     def write(self, folder: pathlib.Path, episodes: Episodes) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class _Evaluator:
 
     def __init__(self, stage: Eval):
         policy = stage.policy.policy()
-        rollout = Rollout(stage.policy.demos.env, policy, stage.decode, stage.sampler, stage.num_evals, stage.slots)
+        rollout = Rollout(stage.policy.env, policy, stage.decode, stage.sampler, stage.num_evals, stage.slots)
         self._rollout = jax.jit(rollout.__call__)
         self._latency = Latency(policy, stage.decode, stage.sampler)
         self._side_by_side = min(os.cpu_count() or 1, _SIDE_BY_SIDE) if jax.default_backend() == "cpu" else 1
@@ -132,8 +132,8 @@ class _Evaluator:
         self._begun: dict[str, concurrent.futures.Future[Episodes]] = {}
         self._compiled = False
 
-    def ahead(self, stages: Iterable[Eval], result: Callable[[Train], pathlib.Path]) -> None:
-        """Begin rows that will be asked for next; `result` gives the folder of a training."""
+    def ahead(self, stages: Iterable[Eval], result: Callable[[AbstractTrained], pathlib.Path]) -> None:
+        """Begin rows that will be asked for next; `result` gives the folder of a policy."""
         if self._compiled:  # else each would compile
             for stage in itertools.islice(stages, self._side_by_side - 1):
                 self._begin(stage, result)
@@ -150,10 +150,10 @@ class _Evaluator:
         work.timed("latency", self._latency[numbers])
         return stage.write(work.path, episodes)
 
-    def _begin(self, stage: Eval, result: Callable[[Train], pathlib.Path]) -> None:
+    def _begin(self, stage: Eval, result: Callable[[AbstractTrained], pathlib.Path]) -> None:
         if (key := stage.key()) not in self._begun:
             self._begun[key] = self._threads.submit(self._episodes, stage, result(stage.policy))
 
     def _episodes(self, stage: Eval, training: pathlib.Path) -> Episodes:
         with jax.default_device(self._device):
-            return jax.device_get(self._rollout(stage.params(training), stage.policy.demos.env.load(), stage.leaves()))
+            return jax.device_get(self._rollout(stage.params(training), stage.policy.env.load(), stage.leaves()))

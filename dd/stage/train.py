@@ -16,14 +16,16 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from dd import arrays, fields
+from dd.env.base import AbstractEnv
 from dd.errors import UserError
 from dd.model.base import AbstractModel
 from dd.optimizer import AdamW
-from dd.policy import LoadedPolicy, Policy
+from dd.policy import LoadedPolicy
 from dd.schedule.base import AbstractProcess
 from dd.stage import simulated_delay, windows
-from dd.stage.base import AbstractStage, Runner, Work
-from dd.stage.demos import Demonstrations, Demos
+from dd.stage.base import Runner, Work
+from dd.stage.demonstrations import AbstractDemos, Demonstrations
+from dd.stage.trained import AbstractTrained
 
 _RESUME = ".resume.safetensors"
 _STEPS_PER_CALL = 32
@@ -47,7 +49,7 @@ class _Sums(NamedTuple):
 
 
 @fields.configuration
-class Train(AbstractStage):
+class Train(AbstractTrained):
     """Train a policy on demonstrations, once for every evaluation that uses it.
 
     Randomness: parameters, the order of the windows and the corruption are drawn from streams of their own, keyed by
@@ -58,7 +60,7 @@ class Train(AbstractStage):
     training, it begins with that one's parameters after `init_epoch` (None: the last) and a fresh optimizer.
     """
 
-    demos: Demos
+    demos: AbstractDemos
     process: AbstractProcess
     model: AbstractModel
     optimizer: AdamW
@@ -68,7 +70,7 @@ class Train(AbstractStage):
     checkpoint_epochs: tuple[int, ...] = fields.field((), ge=1)
     simulated_delay: int | bool | None = fields.field(None, ge=2, since=None)
     patience: int | None = fields.field(None, ge=1, since=None)
-    init: AbstractStage | None = fields.field(None, since=None)
+    init: AbstractTrained | None = fields.field(None, since=None)
     init_epoch: int | str | None = fields.field(None, since=None)
     seed: int = fields.field(0, ge=0, lt=2**31, leaf=True)
 
@@ -107,19 +109,29 @@ class Train(AbstractStage):
         raise UserError(f"{epoch}: the training does not keep the parameters after that epoch; {way_out}")
 
     @property
+    def env(self) -> AbstractEnv:
+        """The level that the demonstrations are of."""
+        return self.demos.env
+
+    @property
+    def given_prefixes(self) -> bool:
+        """With `simulated_delay`."""
+        return self.simulated_delay is not None
+
+    @property
+    def last_epoch(self) -> int | None:
+        """With `patience` it may be an earlier one than `epochs`."""
+        return self.epochs if self.patience is None else None
+
+    @property
     def label(self) -> str:
         """Level and seed."""
-        return f"{self.demos.env.name} {type(self.process).__name__.lower()} seed={self.seed}"
-
-    def policy(self) -> Policy:
-        """Shapes and parts of the policy that is trained."""
-        spec = self.demos.env.spec()
-        return Policy(self.process, self.model, spec, self.action_chunk_size, self.simulated_delay is not None)
+        return f"{self.env.name} {type(self.process).__name__.lower()} seed={self.seed}"
 
     def program(self) -> Any:
         """All but the seed and the data; jax compiles again where the data's shape differs."""
         own = fields.content(dataclasses.replace(self, init=None, init_epoch=None), leaves=False)
-        return {**own, "demos": {"num_transitions": self.demos.num_transitions}, "env": self.demos.env.program()}
+        return {**own, "demos": {"num_transitions": self.demos.size}, "env": self.env.program()}
 
     def build(self) -> Runner:
         """One compiled step and one compiled validation for every seed."""

@@ -17,6 +17,8 @@ from dd.schedule.remask import Rescale
 from dd.stage.demos import Demos
 from dd.stage.eval import Eval
 from dd.stage.expert import Expert
+from dd.stage.published import Published
+from dd.stage.recorded import Recorded
 from dd.stage.train import Train
 from launch import arms
 
@@ -30,6 +32,15 @@ def trained(**values):
 
 def decoded(decode, sampler=None):
     return dataclasses.replace(ROW, decode=decode, sampler=sampler or ROW.sampler)
+
+
+def recorded(source, digest):
+    return trained(demos=Recorded(env=PointMass(), source=source, digest=digest))
+
+
+def published(source, digest):
+    given = {"env": PointMass(), "process": Flow(), "model": Mixer(), "action_chunk_size": 8}
+    return dataclasses.replace(FLOW, policy=Published(source=source, digest=digest, **given))
 
 
 FLOW = dataclasses.replace(trained(process=Flow()), sampler=Euler())
@@ -53,6 +64,10 @@ FLOW = dataclasses.replace(trained(process=Flow()), sampler=Euler())
             [decoded(Naive(), MaskGIT(use_remask=True)), decoded(Naive(), MaskGIT(use_remask=True, remask=Rescale()))],
             ["naive remask=cap", "naive remask=rescale"],
         ),
+        ([published("a", "1"), published("b", "2")], ["naive source=a", "naive source=b"]),
+        ([published("a", "1"), published("a", "2")], ["naive", "naive"]),  # a folder, another level
+        ([recorded("a", "1"), recorded("b", "2")], ["naive source=a", "naive source=b"]),
+        ([recorded("a", "1"), recorded("a", "2")], ["naive", "naive"]),
         ([ROW, trained(seed=3)], ["naive", "naive"]),
         ([ROW, dataclasses.replace(ROW, inference_delay=2, slots=3)], ["naive", "naive"]),
     ],

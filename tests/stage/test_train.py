@@ -18,7 +18,8 @@ from dd.policy import LoadedPolicy
 from dd.schedule.flow import Flow
 from dd.schedule.masked import Masked, MaskGIT
 from dd.schedule.uniform import Uniform
-from dd.stage.demos import Demonstrations, Demos
+from dd.stage.demonstrations import Demonstrations
+from dd.stage.demos import Demos
 from dd.stage.expert import Expert
 from dd.stage.train import DivergedError, Train
 from tests.stage.working import Killed, Work
