@@ -1,4 +1,7 @@
-"""results.csv: one row per run, the reference's seven columns first; written whole, read with care."""
+"""results.csv: one row per run, the reference's seven columns first; written whole, read with care.
+
+What a machine took stands beside it in timings.csv, so that equal runs have equal results.
+"""
 
 import contextlib
 import csv
@@ -28,6 +31,7 @@ COLUMNS = (
 )
 # What tells one run from another. `epoch` is that of the parameters; a file without it has those after the last one.
 CELL = ("level", "method", "delay", "execute_horizon", "num_flow_steps", "epoch", "seed")
+TIMINGS = ("latency_ms", "device")  # of a chunk at batch 1, and what computed it
 _TEXTS = ("method", "level", "key", "epoch")
 _MEANS = COLUMNS[:3]
 _COUNTS = ("delay", "execute_horizon", "seed", "num_flow_steps", "num_evals")
@@ -54,7 +58,7 @@ def publish(path: pathlib.Path, data: bytes) -> None:
 
 
 def write_results(rows: Sequence[Mapping[str, Any]], folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Write `folder`/results.csv, one line per run, and return its path.
+    """Write `folder`/results.csv, one line per run, and return its path; `TIMINGS` go into timings.csv.
 
     Args:
         rows: each holds `COLUMNS`; what it holds beyond them follows as further columns, in order of first appearance.
@@ -64,17 +68,23 @@ def write_results(rows: Sequence[Mapping[str, Any]], folder: str | os.PathLike[s
         ValueError: a row lacks one of `COLUMNS`.
         UserError: the folder can't be written.
     """
-    names = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
+    names = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row if name not in TIMINGS)]))
     for row in rows:
         if missing := [name for name in COLUMNS if name not in row]:
             raise ValueError(f"row {row.get('key')} lacks {', '.join(missing)}")
+    path = pathlib.Path(folder) / "results.csv"
+    if any(name in row for row in rows for name in TIMINGS):
+        publish(path.with_name("timings.csv"), _text(rows, ["key", *TIMINGS]))
+    publish(path, _text(rows, names))
+    return path
+
+
+def _text(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> bytes:
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    path = pathlib.Path(folder) / "results.csv"
-    publish(path, text.getvalue().encode())
-    return path
+    return text.getvalue().encode()
 
 
 def find_sweep(name: str | os.PathLike[str]) -> pathlib.Path:
@@ -96,7 +106,7 @@ def find_sweep(name: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def read_results(name: str | os.PathLike[str]) -> pd.DataFrame:
-    """One row per run, in the file's order; a run that stands there twice counts once.
+    """One row per run, in the file's order, with its timings where timings.csv has them; a run twice there counts once.
 
     Args:
         name: what `find_sweep` takes.
@@ -115,7 +125,16 @@ def read_results(name: str | os.PathLike[str]) -> pd.DataFrame:
         raise UserError(
             f"{path}: returned_episode_solved={wrong.returned_episode_solved:g} (key {wrong.key}) is not a rate: 0..1"
         )
-    return _without_repeats(path, frame)
+    return _timed(path.with_name("timings.csv"), _without_repeats(path, frame))
+
+
+def _timed(path: pathlib.Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs with `TIMINGS`; without the file, or where it breaks off, with none: no result hangs on it."""
+    try:
+        timings = pd.read_csv(path, dtype={"key": str}, usecols=["key", *TIMINGS]).drop_duplicates("key")
+    except (OSError, ValueError):
+        return frame
+    return frame.merge(timings, on="key", how="left", validate="many_to_one")
 
 
 def _parse(path: pathlib.Path) -> pd.DataFrame:

@@ -206,7 +206,7 @@ def _explained(frame: pd.DataFrame, told: Sequence[str]) -> tuple[str, ...]:
     """What the costs are."""
     lines = ["evaluations: of the network, per chunk, mean."] if "network_evaluations" in told else []
     if "latency_ms" in told:
-        where = " and ".join(sorted(frame.device.unique())) if "device" in frame else "the device that computed"
+        where = " and ".join(sorted(frame.device.dropna().unique())) if "device" in frame else "this device"
         lines.append(f"ms: latency of a chunk at batch 1 on {where}, mean.")
     return tuple(lines)
 

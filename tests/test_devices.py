@@ -23,7 +23,8 @@ from dd.optimizer import AdamW
 from dd.schedule.flow import Euler, Flow
 from dd.stage import train
 from dd.stage.base import AbstractStage
-from dd.stage.demos import Demonstrations, Demos
+from dd.stage.demonstrations import Demonstrations
+from dd.stage.demos import Demos
 from dd.stage.eval import Eval
 from dd.stage.expert import Expert
 from dd.stage.train import Train

@@ -63,7 +63,7 @@ def test_it_ends_in_a_table_whose_arms_have_names_of_their_own(outputs, name):
     assert f"{name} ended with 0" in said, said[-3000:]
     rows = pd.read_csv(folder / name / "latest" / "results.csv")
     assert rows.key.is_unique
-    cells = ["method", "level", "delay", "execute_horizon", "seed", "num_flow_steps"]
+    cells = ["method", "level", "delay", "execute_horizon", "seed", "num_flow_steps", "epoch"]
     assert not rows.duplicated(cells).any()
     assert rows.returned_episode_solved.between(0, 1).all()
     assert (folder / name / "latest" / "table.md").read_text().count("|") >= 9

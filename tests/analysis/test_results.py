@@ -58,6 +58,20 @@ def test_a_row_without_a_column_is_a_fault_of_the_caller(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_timings_stand_apart_and_no_result_hangs_on_them(tmp_path):
+    """Equal runs have equal results.csv, whatever they took; a row's own timings come back to it."""
+    slow = [row(seed=seed, latency_ms=2.5 + seed, device="cpu, 2 cores") for seed in (0, 1)]
+    path = write_results(slow, tmp_path)
+    text = path.read_text()
+    assert text == write_results([row(seed=seed) for seed in (0, 1)], tmp_path / "other").read_text()
+    assert not (tmp_path / "other" / "timings.csv").exists()
+    frame = read_results(path)
+    assert frame.latency_ms.tolist() == [2.5, 3.5]
+    assert set(frame.device) == {"cpu, 2 cores"}
+    path.with_name("timings.csv").write_text("key,late")
+    assert read_results(path).equals(read_results(tmp_path / "other"))
+
+
 def test_a_run_written_twice_counts_once(tmp_path):
     assert len(read_results(write_results([row(), row(seed=1), row()], tmp_path))) == 2
 

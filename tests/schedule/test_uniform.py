@@ -112,7 +112,7 @@ def sampled():
             weight = flat * q[x[0, 0]][:, None] * q[x[1, 0]][None, :]
             return jnp.log(jnp.stack([weight.sum(1), weight.sum(0)]) / weight.sum())[:, None, :]
 
-        return jax.vmap(one)(x, t[:, 0])
+        return jax.vmap(one)(x, jnp.broadcast_to(t, x.shape[:2])[:, 0])
 
     @jax.jit
     def draw(key, steps, corrections):
