@@ -1,4 +1,4 @@
-"""Tests compile more than they compute: XLA leaves expensive passes out, and equal programs are compiled once."""
+"""Tests compile more than they compute: XLA leaves expensive passes out, and what is equal is compiled once."""
 
 import os
 import shutil
@@ -19,6 +19,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = config.stash[CACHE]
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+    # Where Python is told to write no bytecode, each of the many processes would compile all that it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = os.path.join(config.stash[CACHE], "bytecode")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
