@@ -49,7 +49,7 @@ def test_random_poses_touch_as_in_jax2d():
         )
     )
     held = jnp.asarray(rng.uniform(0, 1, (WORLDS, 2, 2, len(pairs))), jnp.float32)
-    own = jax.vmap(worlds_last(lambda *each: touch(pairs, *each)), (None, 0, 0))(scene, bodies, held)
+    own = jax.jit(jax.vmap(worlds_last(lambda *each: touch(pairs, *each)), (None, 0, 0)))(scene, bodies, held)
 
     def theirs(bodies, held):
         placed = described.replace(**bodies._asdict())
@@ -59,7 +59,7 @@ def test_random_poses_touch_as_in_jax2d():
         found = jax.vmap(generate_manifolds_polygon_polygon)(first, second, before)
         return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), found)
 
-    expected = jax.vmap(theirs)(bodies, held)
+    expected = jax.jit(jax.vmap(theirs))(bodies, held)
     np.testing.assert_array_equal(own.active, expected.active)
     assert 0.1 < np.mean(own.active[:, 0]) < 0.9
     assert np.mean(own.active[:, 1]) > 0.03
