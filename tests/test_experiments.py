@@ -18,7 +18,7 @@ SHORT = ("expert.total_steps=16384", "expert.checkpoint_steps=16384", "expert.nu
 SMALL = ("expert.ppo.num_steps=16", "expert.ppo.num_envs=64", "expert.ppo.hidden_dim=16")
 THIN = {  # axes cut down so that experiments share trainings and programs; the others run as they are
     "bid": ["decode.n_samples=4"],
-    "corruption": ["decode=realtime", "eval.inference_delay=0,3"],
+    "corruption": ["decode=naive", "eval.inference_delay=0,3"],
     "epochs": ["train.epochs=8"],
     "num_bins": ["schedule.num_bins=8"],
     "remask": ["remask@decode.remask=confidence"],

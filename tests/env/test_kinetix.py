@@ -43,7 +43,7 @@ def _actions(env: Kinetix, steps: int) -> np.ndarray:
 
 
 def _steps(env: Kinetix):
-    """A compiled (level, state, actions) -> last state and the steps' (observation, outcome, position)."""
+    """Traced (level, state, actions) -> last state and the steps' (observation, outcome, position)."""
 
     def run(level, state, actions):
         def step(state, action):
@@ -54,8 +54,7 @@ def _steps(env: Kinetix):
         return jax.lax.scan(step, state, actions)
 
     level = env.load()
-    lowered = jax.jit(run).lower(level, env.reset(level, jax.random.key(0)), _actions(env, _STEPS))
-    return lowered.compile()
+    return jax.jit(run).lower(level, env.reset(level, jax.random.key(0)), _actions(env, _STEPS))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +66,8 @@ def play():
             env = _env(name, action_noise=0.0)
             envs.setdefault(json.dumps(env.program()), env)
     pool = concurrent.futures.ThreadPoolExecutor(2)
-    compiled = {program: pool.submit(_steps, env) for program, env in envs.items()}
+    # Traced here, one after the other: shapes were seen to be checked wrongly where two threads trace at once.
+    compiled = {program: pool.submit(_steps(env).compile) for program, env in envs.items()}
 
     def call(env, level, state, actions):
         return jax.tree.map(np.asarray, compiled[json.dumps(env.program())].result()(level, state, actions))
