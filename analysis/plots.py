@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +54,20 @@ def look(method: str) -> Look:
     """The method's own look; one that isn't among `LOOKS` gets what its name hashes to, the same everywhere."""
     digest = hashlib.sha256(method.encode()).digest()
     return LOOKS.get(method) or _OTHERS[int.from_bytes(digest[:4]) % len(_OTHERS)]
+
+
+def looks(methods: Iterable[str]) -> dict[str, Look]:
+    """A look for each of a figure's methods: its own, or where another of them has that colour the next free one."""
+    chosen: dict[str, Look] = {}
+    for method in dict.fromkeys(methods):
+        own = look(method)
+        start = _OTHERS.index(own) if own in _OTHERS else 0
+        others = (*_OTHERS[start:], *_OTHERS[:start])
+        colours, taken = {each.colour for each in chosen.values()}, set(chosen.values())
+        free = [each for each in (own, *others) if each.colour not in colours]
+        free += [each for each in (own, *others) if each not in taken]
+        chosen[method] = free[0] if free else own
+    return chosen
 
 
 def draw(frame: pd.DataFrame, folder: str | os.PathLike[str]) -> list[pathlib.Path]:
@@ -152,10 +166,11 @@ def _figure(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     seen: dict[str, int] = {}
+    styles = looks(method for method, _, _ in lines.values())
     for name, (method, places, cells) in lines.items():
         strength = 1 / (1 + 0.9 * seen.get(method, 0))  # a method's second, third ... line is paler
         seen[method] = seen.get(method, 0) + 1
-        _line(axes, table, cells, places, name, look(method), strength)
+        _line(axes, table, cells, places, name, styles[method], strength)
     axes.set_xlabel(across, fontsize=_SMALL)
     axes.set_ylabel("solve rate", fontsize=_SMALL)
     axes.set_ylim(-0.02, 1.02)

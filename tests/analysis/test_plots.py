@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import plots
-from analysis.plots import LOOKS, draw, look
+from analysis.plots import LOOKS, draw, look, looks
 from analysis.results import write_results
 from tests.analysis.sweeps import row
 
@@ -99,6 +99,16 @@ def test_a_method_looks_the_same_in_every_figure():
     assert look("my_decode") == look("my_decode")
     assert look("my_decode").colour not in {each.colour for each in LOOKS.values()}
     assert look("my_decode") == ("#56B4E9", "h", (1.0, 0.0))
+
+
+def test_no_two_lines_of_a_figure_look_alike():
+    """Two of these hash to one look; as long as there are colours none comes twice, after that no colour and marker."""
+    arms = [f"{decode} schedule={schedule}" for schedule in ("masked", "uniform", "flow") for decode in METHODS[::2]]
+    assert look(arms[0]) == look(arms[4])
+    assert len({each.colour for each in looks(arms).values()}) == len(arms) == 6
+    assert looks(arms)[arms[0]] == look(arms[0])
+    assert len(set(looks(map(str, range(30))).values())) == 30
+    assert looks(LOOKS) == LOOKS
 
 
 def test_the_command_writes_the_same_png_each_time(tmp_path, capsys):
