@@ -94,7 +94,7 @@ class Builder:
             raise UserError(f"decode.early_stop=true with decode={_name(decode)}: {why}; leave it out")
         numbers = _horizon(_epoch(plain["eval"], policy), policy.action_chunk_size)
         for name, epoch in decode.checkpoints().items():
-            _kept(policy, f"decode.{name}", epoch)
+            _resolved(policy, f"decode.{name}", epoch)
         return self._object(Eval, numbers, "eval", policy=policy, decode=decode, sampler=sampler)
 
     def _demos(self, plain: dict[str, Any], env: AbstractEnv) -> AbstractDemos:
@@ -163,9 +163,7 @@ class Builder:
         values = plain["train"] | {"simulated_delay": None, "init": None, "checkpoint_epochs": []} | kept | differs
         changed = {"train": values, "optimizer": plain["optimizer"] | init.get("optimizer", {})}
         before = self._train(plain | changed, demos, process)
-        epoch = None if epoch in (-1, before.epochs) else epoch
-        _kept(before, "train.init.epoch", epoch)
-        return before, epoch
+        return before, _resolved(before, "train.init.epoch", epoch)
 
     def _envs(self, plain: dict[str, Any]) -> list[AbstractEnv]:
         """The worlds a configuration asks for: one, or one for each level where a world has several."""
@@ -355,18 +353,16 @@ def _checkpoint(plain: dict[str, Any]) -> Any:
 def _epoch(node: dict[str, Any], policy: AbstractTrained) -> dict[str, Any]:
     """The evaluation's numbers with `epoch` resolved: the last one is None, however it is said."""
     epoch = node.get("epoch")
-    if epoch is None or epoch == -1:
-        return {**node, "epoch": None}
-    if isinstance(epoch, bool) or (epoch != "best" and not isinstance(epoch, int)):
+    if isinstance(epoch, bool) or (epoch not in (None, "best") and not isinstance(epoch, int)):
         rule = "must be the number of an epoch, best, or -1 (the last)"
         raise UserError(f"eval.epoch={check.shown(epoch)}: {rule}; for instance eval.epoch=-1")
-    return {**node, "epoch": None if _kept(policy, "eval.epoch", epoch) == "last" else epoch}
+    return {**node, "epoch": _resolved(policy, "eval.epoch", epoch)}
 
 
-def _kept(policy: AbstractTrained, where: str, epoch: int | str | None) -> str:
-    """The name of the parameters after an epoch, which the policy's stage must keep."""
+def _resolved(policy: AbstractTrained, where: str, epoch: int | str | None) -> int | str | None:
+    """An epoch that the policy's stage must keep, as stages hold it: the last one is None, however it is said."""
     try:
-        return policy.checkpoint(epoch)
+        return None if epoch == -1 or policy.checkpoint(epoch) == "last" else epoch
     except UserError as problem:
         raise UserError(f"{where}={problem}") from problem
 

@@ -6,7 +6,8 @@ import tempfile
 
 import pytest
 
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+from tests.compiling import QUICK
+
 CACHE = pytest.StashKey[str]()
 
 

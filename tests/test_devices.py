@@ -34,7 +34,6 @@ from tests import tiny
 from tests.test_lock import holder
 
 ROOT = pathlib.Path(devices.__file__).parent.parent
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # to compile
 SEVERAL = (None,) * 3  # threads as for three devices, all of which compute on the one there is
 
 
@@ -134,7 +133,8 @@ def one_and_all(folder):
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
-    flags = f"{QUICK} --xla_force_host_platform_device_count=3"  # both runs: it decides how products are cut up, too
+    # For both runs: the number of devices decides how products are cut up, too.
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=3"
     subprocess.run(
         [
             sys.executable,

@@ -47,11 +47,10 @@ def ran(tmp_path_factory):
     (folder / "run/7/policies/pointmass.pkl").write_bytes(pickle.dumps(others.parameters(**SMOKE)))
     (folder / "several.py").write_text(SEVERAL)
     commands = {name: [*TINY, *EASY, *arguments] for name, arguments in COMMANDS.items()}
-    quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # to compile
     done = subprocess.run(
         [sys.executable, "several.py", json.dumps(commands)],
         cwd=folder,
-        env=os.environ | {"XLA_FLAGS": quick, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         timeout=600,

@@ -23,6 +23,8 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tests.compiling import QUICK
+
 ROOT = pathlib.Path(__file__).parents[2]
 KINDS = ("expert", "demos", "train", "eval")
 COMMAND = (
@@ -32,7 +34,6 @@ COMMAND = (
 )
 _FILES = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree"}
 _LIMIT = 600  # seconds for one run
-_QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # to compile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +169,7 @@ def start(folder: pathlib.Path, command: Sequence[str], moment: Moment | None = 
     process = subprocess.run(
         [sys.executable, "-m", "tests.faults.kill", "--child", json.dumps(told | {"arguments": arguments})],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": _QUICK},
+        env=os.environ | {"XLA_FLAGS": QUICK},
         capture_output=True,
         text=True,
         timeout=_LIMIT,
