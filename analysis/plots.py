@@ -10,6 +10,8 @@ import hashlib
 import io
 import os
 import pathlib
+import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -19,13 +21,16 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 from analysis.results import ending_in_one_line, find_sweep, publish, read_results
 from analysis.tables import SHORTEST, Cell, Row, Table, delay_table, epoch_table
 
-COLUMN = (3.4, 2.9)  # inches: one column of a two-column paper
+COLUMN = (3.4, 2.9)  # inches: one column of a two-column paper; each further line of the legend adds to its height
 _SMALL, _TINY = 8, 6.5  # points
-_STEP = 0.07  # of the distance between columns, from line to line
+_LEGEND_LINE, _HANDLE = 0.14, 0.45  # inches, in a legend
+_WRAP = 46  # characters that fit beside a handle, or in a title
+_STEP, _SPREAD = 0.07, 0.3  # of the distance between columns: from line to line, and all of them at most
 
 
 class Look(NamedTuple):
@@ -103,7 +108,7 @@ def _curve(table: Table, across: str) -> Figure:
     complete seed is a gap.
     """
     rows = [row for row in table.rows if row.names["s"] == SHORTEST] or list(table.rows)
-    lines, step = {}, _STEP * min(np.diff(table.columns), default=1)
+    lines, step = {}, min(_STEP, _SPREAD / len(rows)) * min(np.diff(table.columns), default=1)
     for index, row in enumerate(rows):
         shift = step * (index - (len(rows) - 1) / 2)  # to the side, so that equal rates stay apart
         lines[_name(row, rows)] = row.names["method"], np.array(table.columns) + shift, row.cells
@@ -157,15 +162,20 @@ def _figure(
     across: str,
 ) -> Figure:
     """Lines by name: whose look they bear, where their points stand, and their cells."""
-    figure = Figure(figsize=COLUMN, layout="constrained")
+    shared, labels = _labels(list(lines))
+    written = [TextPath((0, 0), line, size=_TINY) for label in labels for line in label.split("\n")]
+    widest = max(text.get_extents().width for text in written) / 72
+    columns = int(np.clip(COLUMN[0] // (_HANDLE + widest), 1, 3))
+    height = -(-len(labels) // columns) * max(label.count("\n") + 1 for label in labels) + len(shared) - 1
+    figure = Figure(figsize=(COLUMN[0], COLUMN[1] + _LEGEND_LINE * height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     seen: dict[str, int] = {}
     styles = looks(method for method, _, _ in lines.values())
-    for name, (method, places, cells) in lines.items():
+    for label, (method, places, cells) in zip(labels, lines.values(), strict=True):
         strength = 1 / (1 + 0.9 * seen.get(method, 0))  # a method's second, third ... line is paler
         seen[method] = seen.get(method, 0) + 1
-        _line(axes, table, cells, places, name, styles[method], strength)
+        _line(axes, table, cells, places, label, styles[method], strength)
     axes.set_xlabel(across, fontsize=_SMALL)
     axes.set_ylabel("solve rate", fontsize=_SMALL)
     axes.set_ylim(-0.02, 1.02)
@@ -174,18 +184,29 @@ def _figure(
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
-    figure.suptitle(table.title, fontsize=_SMALL)
     figure.supxlabel(_caption(table, rows), fontsize=_TINY)
-    axes.legend(
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=3 if max(map(len, lines)) < 16 else 2,
+    legend = figure.legend(
+        loc="outside upper center",
+        ncols=columns,
+        title="\n".join([table.title, *shared]),
+        title_fontproperties={"size": _SMALL},
         fontsize=_TINY,
         frameon=False,
         handlelength=3.2,
         columnspacing=1.2,
     )
+    legend.get_title().set_multialignment("center")
     return figure
+
+
+def _labels(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What all names share, as lines for the title, and the rest of each, broken where it is wider than a figure."""
+    parts = [re.split(r", | (?=\w\S*=)", name) for name in names]
+    shared = [part for part in parts[0] if all(part in each for each in parts)] if len(parts) > 1 else []
+    if not all(set(each) - set(shared) for each in parts):
+        shared = []
+    rest = [", ".join(part for part in each if part not in shared) for each in parts]
+    return textwrap.wrap(", ".join(shared), _WRAP), ["\n".join(textwrap.wrap(each, _WRAP)) for each in rest]
 
 
 def _line(

@@ -43,6 +43,10 @@ def drawn(monkeypatch, tmp_path):
     return drawing
 
 
+def title(figure):
+    return figure.legends[0].get_title().get_text()
+
+
 def lines(figure):
     """{label: rates} of the lines in the legend."""
     return {line.get_label(): line.get_ydata() for line in figure.axes[0].lines if not line.get_label().startswith("_")}
@@ -79,19 +83,40 @@ def test_a_hole_is_a_gap_and_a_point_short_of_seeds_is_hollow(drawn):
 
 def test_nothing_is_cut_off_or_written_over_something_else(drawn):
     several = pd.concat([frame(), frame().assign(num_flow_steps=10)])
-    for runs in (frame(), several, frame().assign(level="l/mjc_half_cheetah"), frame(delays=1)):
+    pairs = [(choice, token) for choice in (0.0, 1.0) for token in (0.0, 0.5, 1.0)]
+    temperatures = [f"hard_masking choice_temperature={choice} token_temperature={token}" for choice, token in pairs]
+    arms = pd.concat([frame()[frame().method == "naive"].assign(method=arm) for arm in temperatures])
+    long = arms.assign(method=arms.method + " schedule.decode_schedule=one_minus_cosine")
+    for runs in (frame(), several, arms, long, frame().assign(level="l/mjc_half_cheetah"), frame(delays=1)):
         figure = drawn(runs)
         page, renderer = figure.bbox, figure.canvas.get_renderer()
         (axes,) = figure.axes
-        parts = [axes.get_legend(), axes.xaxis, axes.yaxis, *figure.texts]
+        parts = [figure.legends[0], axes.xaxis, axes.yaxis, *figure.texts]
         boxes = [part.get_tightbbox(renderer) for part in parts] + [axes.get_window_extent(renderer)]
         for box in boxes:
             assert page.x0 <= box.x0 < box.x1 <= page.x1
             assert page.y0 <= box.y0 < box.y1 <= page.y1
-        legend, title, caption = boxes[0], *(text.get_tightbbox(renderer) for text in figure.texts)
+        legend, caption = boxes[0], *(text.get_tightbbox(renderer) for text in figure.texts)
         assert not legend.overlaps(boxes[-1])
-        assert not legend.overlaps(title)
         assert not caption.overlaps(axes.xaxis.get_tightbbox(renderer))
+
+
+@pytest.mark.parametrize(
+    ("names", "shared", "labels"),
+    [
+        (["naive"], [], ["naive"]),
+        (["naive", "realtime"], [], ["naive", "realtime"]),
+        (["bid n_samples=4", "bid n_samples=16"], ["bid"], ["n_samples=4", "n_samples=16"]),
+        (["bid", "bid n_samples=16"], [], ["bid", "bid, n_samples=16"]),
+        (["bid a=1 b=2", "bid a=1 b=3"], ["bid, a=1"], ["b=2", "b=3"]),
+        (["realtime a=1 b=2", "naive a=2 b=2"], ["b=2"], ["realtime, a=1", "naive, a=2"]),
+    ],
+)
+def test_what_all_lines_share_is_said_once_above_them(drawn, names, shared, labels):
+    runs = frame()[frame().method == "naive"]
+    figure = drawn(pd.concat([runs.assign(method=name) for name in names]))
+    assert list(lines(figure)) == labels
+    assert title(figure).splitlines()[1:] == shared
 
 
 def test_a_method_looks_the_same_in_every_figure():
@@ -132,11 +157,11 @@ def test_by_epoch_there_is_a_line_for_each_delay(drawn):
     )
     figure = drawn(runs, 1)
     assert {name: list(rates) for name, rates in lines(figure).items()} == {
-        "naive, d = 0": [0.2, 0.4, 0.8],
-        "naive, d = 3": [0.1, 0.2, 0.4],
+        "d = 0": [0.2, 0.4, 0.8],
+        "d = 3": [0.1, 0.2, 0.4],
     }
     assert figure.axes[0].get_xlabel() == "epoch"
-    assert figure.get_suptitle() == "Solve rate by epoch, l/one"
+    assert title(figure) == "Solve rate by epoch, l/one\nnaive"
 
 
 def test_by_latency_there_is_a_point_for_each_number_of_steps(drawn):
