@@ -57,19 +57,42 @@ class Settings:
     tracking: Tracking
 
 
+def read(config: DictConfig) -> dict[str, Any]:
+    """A composed configuration with its references resolved and its sections checked; Hydra's own is left out.
+
+    Raises:
+        UserError: one line with the key, the rule and the way out.
+    """
+    try:
+        found = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as problem:
+        raise UserError(f"{problem.full_key}: {str(problem).splitlines()[0]}; give it a value") from problem
+    found.pop("hydra", None)
+    for name in found:
+        if name not in _SECTIONS:
+            raise UserError(f"{name}: no such key; {check.near(name, _SECTIONS, 'keys')}")
+    for name in sorted(_SECTIONS - found.keys()):
+        raise UserError(f"{name}: is needed; give it a value, or leave ~{name} out for the usual one")
+    for name in sorted(_GROUPED):
+        if not isinstance(found[name], dict):
+            way_out = f"set one of them, for instance {name}.<key>=<value>; `--help` lists the keys"
+            raise UserError(f"{name}={check.shown(found[name])}: is a group of values; {way_out}")
+    return found
+
+
 class Builder:
     """Builds the runs of many configurations; equal parts become one object."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
+        self._read: set[int] = set()  # worlds in `_made`, by id, whose levels can be read
 
-    def build(self, config: DictConfig) -> list[Eval]:
-        """The runs of one composed configuration: one, or one per level of its suite.
+    def build(self, plain: dict[str, Any]) -> list[Eval]:
+        """The runs of one configuration, as `read` gives it: one, or one per level of its suite.
 
         Raises:
             UserError: one line with the value, the rule and the way out.
         """
-        plain = _plain(config)
         envs = self._envs(plain)
         for where, source in ((recorded.WHERE, plain["env"].get("demos")), (published.WHERE, _checkpoint(plain))):
             if len(envs) > 1 and isinstance(source, str) and pathlib.Path(source).expanduser().is_file():
@@ -93,8 +116,12 @@ class Builder:
             why = "the rest of a chunk, which is then left undecided, matters to this method"
             raise UserError(f"decode.early_stop=true with decode={_name(decode)}: {why}; leave it out")
         numbers = _horizon(_epoch(plain["eval"], policy), policy.action_chunk_size)
+        evaluated = policy.last_epoch if numbers["epoch"] is None else numbers["epoch"]
         for name, epoch in decode.checkpoints().items():
             _resolved(policy, f"decode.{name}", epoch)
+            if isinstance(evaluated, int) and epoch >= evaluated:
+                rule = f"must be before the evaluated one, {evaluated}"
+                raise UserError(f"decode.{name}={epoch}: {rule}; name an earlier epoch of train.checkpoint_epochs")
         return self._object(Eval, numbers, "eval", policy=policy, decode=decode, sampler=sampler)
 
     def _demos(self, plain: dict[str, Any], env: AbstractEnv) -> AbstractDemos:
@@ -173,7 +200,9 @@ class Builder:
         rest = {name: value for name, value in node.items() if name != "level"}
         envs = [self._part(rest | {"level": each}, "env", AbstractEnv) for each in _levels(node["level"], plain)]
         for env in envs:
-            env.spec()  # reads the level: one that is missing or damaged is refused before anything runs
+            if id(env) not in self._read:
+                env.spec()  # reads the level: one that is missing or damaged is refused before anything runs
+                self._read.add(id(env))
         return envs
 
     def _experts(self, node: Mapping[str, Any], env: AbstractEnv) -> tuple[Expert, ...]:
@@ -222,13 +251,12 @@ class Builder:
         return self._made[identity]
 
 
-def settings(config: DictConfig) -> Settings:
-    """How and where to run.
+def settings(plain: dict[str, Any]) -> Settings:
+    """How and where to run, from a configuration as `read` gives it.
 
     Raises:
         UserError: one line with the value, the rule and the way out.
     """
-    plain = _plain(config)
     wandb = plain["wandb"]
     _choice("device", plain["device"], DEVICES)
     _choice("stale", plain["stale"], STALE)
@@ -278,24 +306,6 @@ def use_device(device: str) -> str:
 def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise UserError(f"{name}={check.shown(value)}: must be {' or '.join(allowed)}; {name}={allowed[0]} is usual")
-
-
-def _plain(config: DictConfig) -> dict[str, Any]:
-    try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as problem:
-        raise UserError(f"{problem.full_key}: {str(problem).splitlines()[0]}; give it a value") from problem
-    plain.pop("hydra", None)
-    for name in plain:
-        if name not in _SECTIONS:
-            raise UserError(f"{name}: no such key; {check.near(name, _SECTIONS, 'keys')}")
-    for name in sorted(_SECTIONS - plain.keys()):
-        raise UserError(f"{name}: is needed; give it a value, or leave ~{name} out for the usual one")
-    for name in sorted(_GROUPED):
-        if not isinstance(plain[name], dict):
-            way_out = f"set one of them, for instance {name}.<key>=<value>; `--help` lists the keys"
-            raise UserError(f"{name}={check.shown(plain[name])}: is a group of values; {way_out}")
-    return plain
 
 
 def _levels(level: Any, plain: dict[str, Any]) -> list[str]:

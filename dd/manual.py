@@ -62,7 +62,7 @@ def _table(title: str, rows: list[tuple[str, str]] | tuple[tuple[str, str], ...]
 def _groups(conf: pathlib.Path) -> list[tuple[str, str]]:
     """Each group as one overrides it (`ratio@decode.decode_schedule` where it is used in a place), and its options."""
     chosen = dict(_CHOICE.findall((conf / "config.yaml").read_text()))
-    options: dict[str, list[str]] = {"hydra/launcher": ["basic", "packed"]}
+    options: dict[str, list[str]] = {"hydra/launcher": ["basic", "packed", "plan"]}
     places: dict[str, set[str]] = {}
     for file in sorted(conf.glob("*/**/*.yaml")):
         group, text = file.parent.relative_to(conf).as_posix(), file.read_text()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import optax
 
 from dd import fields
+from dd.errors import UserError
 
 _LOWER = 1e-4  # share by which a loss must be lower to count as lower
 
@@ -82,6 +83,12 @@ class AdamW:
     warmup_steps: int = fields.field(1000, ge=0)
     weight_decay: float = fields.field(1e-2, ge=0.0)
     clip_norm: float = fields.field(10.0, gt=0.0)
+
+    def __post_init__(self) -> None:
+        least = getattr(self.lr_schedule, "lr_min", 0.0)
+        if least > self.learning_rate:
+            rule = f"must be at most optimizer.learning_rate={self.learning_rate}"
+            raise UserError(f"lr_schedule.lr_min={least}: {rule}, or the rate would rise; for instance 0.0")
 
     def create(self, total_steps: int) -> optax.GradientTransformation:
         """The transformation for a training of `total_steps` steps."""

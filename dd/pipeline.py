@@ -8,6 +8,7 @@ import importlib.metadata
 import itertools
 import pathlib
 import shutil
+import statistics
 import subprocess
 import time
 import traceback
@@ -116,17 +117,21 @@ class Plan:
         """Distinct programs among the pending rows."""
         return len({row.program for row in self.pending()})
 
-    def expected_seconds(self, device: str) -> tuple[float, int]:
-        """Time of the pending rows that finished rows of their kind and program tell of, and how many have none."""
+    def times(self, device: str) -> list[tuple[Row, float | None]]:
+        """The pending rows, each with the mean seconds of finished rows of its kind and program; None without any.
+
+        Args:
+            device: the name of what computes: what others took tells nothing.
+        """
         pending = self.pending()
         if not pending:
-            return 0.0, 0
+            return []
         seen: dict[tuple[str, str], list[float]] = {}
         for manifest in self._manifests:
             if manifest["device"] == device:
                 seen.setdefault((manifest["kind"], manifest.get("program")), []).append(manifest["seconds"])
-        known = [seen.get((row.stage.kind, row.program)) for row in pending]
-        return float(sum(sum(each) / len(each) for each in known if each)), sum(not each for each in known)
+        means = {which: statistics.mean(seconds) for which, seconds in seen.items()}
+        return [(row, means.get((row.stage.kind, row.program))) for row in pending]
 
     @functools.cached_property
     def _manifests(self) -> list[dict[str, Any]]:
@@ -153,7 +158,8 @@ class Plan:
         if not pending:
             return f"{head}. Nothing to do."
         counts = ", ".join(f"{sum(row.stage.kind == kind for row in pending)} {kind}" for kind in _kinds(pending))
-        seconds, unknown = self.expected_seconds(device)
+        times = [seconds for _, seconds in self.times(device)]
+        seconds, unknown = sum(each for each in times if each is not None), times.count(None)
         time_ = f"about {progress.duration(seconds / devices)}" if seconds else ""
         rest = f"{unknown} stages not timed here before" if unknown else ""
         expected = " + ".join(part for part in (time_, rest) if part)

@@ -39,7 +39,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dd import check, manual
+from dd import check, config, manual
 from dd.errors import UserError
 from launch import packed, sweep
 
@@ -52,10 +52,10 @@ class _RefusedError(BaseException):
 
 
 @hydra.main(version_base="1.3", config_path=str(_CONF), config_name="config")
-def _job(config: DictConfig) -> None:
+def _job(composed: DictConfig) -> None:
     """One job alone, as Hydra's own launchers run it; the packed launcher takes all jobs at once instead."""
     try:
-        sweep.execute([config], pathlib.Path(HydraConfig.get().runtime.output_dir))
+        sweep.execute([config.read(composed)], pathlib.Path(HydraConfig.get().runtime.output_dir))
     except UserError as problem:
         raise _RefusedError(problem) from problem
 

@@ -18,12 +18,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from dd.errors import UserError
-from launch import grid, sweep
+from launch import grid, plan, sweep
 from launch.compose import Composer
 
 
 class PackedLauncher(Launcher):
-    """Composes every job of the sweep, then runs them as one (`launch.sweep.execute`) in this process."""
+    """Composes every job of the sweep, then runs them as one in this process."""
 
     __module__ = "hydra_plugins.dd"  # see `register`
 
@@ -41,18 +41,30 @@ class PackedLauncher(Launcher):
         folder = pathlib.Path(str(self.config.hydra.sweep.dir))
         composer = Composer(self.hydra_context.config_loader, self.config)
         configs = [composer.job(overrides) for overrides in job_overrides]
-        summaries = sweep.execute(configs, folder)
+        summaries = self._take(configs, folder)
         return [
             JobReturn(
                 overrides=filter_overrides(overrides),
-                cfg=config,
+                cfg=None,
                 working_dir=str(folder),
                 task_name=self.config.hydra.job.name,
                 status=JobStatus.COMPLETED,
                 _return_value=summaries,
             )
-            for config, overrides in zip(configs, job_overrides, strict=True)
+            for overrides in job_overrides
         ]
+
+    def _take(self, configs: Sequence[dict[str, Any]], folder: pathlib.Path) -> Any:
+        return sweep.execute(configs, folder)
+
+
+class PlanLauncher(PackedLauncher):
+    """Composes every job of the sweep, then says what there is to run."""
+
+    __module__ = "hydra_plugins.dd"
+
+    def _take(self, configs: Sequence[dict[str, Any]], folder: pathlib.Path) -> None:
+        plan.show(configs)
 
 
 class TidySweeper(Sweeper):
@@ -88,9 +100,8 @@ class TidySweeper(Sweeper):
         try:
             _require_writable(self._folder)
             return self._basic.sweep(arguments)
-        except BaseException:
+        finally:
             _tidy(self._folder, fresh)
-            raise
 
 
 @dataclasses.dataclass
@@ -130,10 +141,10 @@ def register() -> None:
     Hydra looks for plugins in the package `hydra_plugins` alone; this module answers to a name in it.
     """
     sys.modules[PackedLauncher.__module__] = sys.modules[__name__]
-    launcher = {"_target_": "hydra_plugins.dd.PackedLauncher"}
     sweeper = TidySweeperConf()
     for group, name, cls, node in (
-        ("hydra/launcher", "packed", PackedLauncher, launcher),
+        ("hydra/launcher", "packed", PackedLauncher, {"_target_": "hydra_plugins.dd.PackedLauncher"}),
+        ("hydra/launcher", "plan", PlanLauncher, {"_target_": "hydra_plugins.dd.PlanLauncher"}),
         ("hydra/sweeper", "tidy", TidySweeper, sweeper),
     ):
         Plugins.instance().register(cls)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from omegaconf import DictConfig
 
 from analysis import plots, results, tables
 from dd import config, devices, pipeline, progress
@@ -24,8 +23,12 @@ class SweepFailedError(Exception):
     """Some rows failed; they have been reported, the command ends with 1."""
 
 
-def execute(configs: Sequence[DictConfig], folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+def execute(configs: Sequence[dict[str, Any]], folder: pathlib.Path) -> dict[str, dict[str, Any]]:
     """Run every row of a sweep that the store lacks, and write its table and figure into `folder`.
+
+    Args:
+        configs: as `dd.config.read` gives them.
+        folder: the sweep's own.
 
     Returns:
         The summary of each row by key.
@@ -60,11 +63,11 @@ def execute(configs: Sequence[DictConfig], folder: pathlib.Path) -> dict[str, di
     return {key: result.manifest["summary"] for key, result in outcome.results.items()}
 
 
-def _rows(configs: Sequence[DictConfig]) -> tuple[list[Eval], int]:
+def _rows(configs: Sequence[dict[str, Any]]) -> tuple[list[Eval], int]:
     """All rows, and how many configurations of a grid over delays and horizons were left out as impossible."""
     builder, rows, skipped = config.Builder(), [], 0
     grid = all(
-        len({str(each.eval.get(name)) for each in configs}) > 1 for name in ("inference_delay", "execute_horizon")
+        len({str(each["eval"].get(name)) for each in configs}) > 1 for name in ("inference_delay", "execute_horizon")
     )
     for each in configs:
         try:
@@ -76,7 +79,7 @@ def _rows(configs: Sequence[DictConfig]) -> tuple[list[Eval], int]:
     return rows, skipped
 
 
-def _require_one_setting(configs: Sequence[DictConfig]) -> None:
+def _require_one_setting(configs: Sequence[dict[str, Any]]) -> None:
     for name in config.SETTINGS:
         if any(each[name] != configs[0][name] for each in configs):
             raise UserError(f"{name}: holds for a whole sweep; give it one value, or run one command for each")

@@ -13,7 +13,8 @@ import pytest
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from dd import config, pipeline, source
+from dd import config, fields, pipeline, source
+from dd.decode.base import AbstractDecode, num_flow_steps
 from dd.env import level
 from dd.errors import UserError
 from tests import others
@@ -39,7 +40,7 @@ def compose():
 
 
 def rows(composed):
-    return config.Builder().build(composed)
+    return config.Builder().build(config.read(composed))
 
 
 def row(composed):
@@ -129,7 +130,8 @@ def test_equal_parts_are_one_object(compose):
     grid = itertools.product(DECODES, (0, 1), (0, 1))
     given = ("schedule=flow", "train.simulated_delay=3")
     built = [
-        builder.build(compose(f"decode={a}", f"eval.inference_delay={d}", f"seed={s}", *given))[0] for a, d, s in grid
+        builder.build(config.read(compose(f"decode={a}", f"eval.inference_delay={d}", f"seed={s}", *given)))[0]
+        for a, d, s in grid
     ]
     assert len({id(each.policy) for each in built}) == 2
     assert len({id(each.policy.demos) for each in built}) == 1
@@ -229,10 +231,12 @@ def test_what_does_not_fit_is_a_user_error(compose):
 
 
 def test_settings_hold_what_is_in_no_key(compose, tmp_path):
-    given = config.settings(compose(f"store_layers=[{tmp_path}]", "stale=keep", "wandb.mode=disabled", "store=here"))
+    given = config.settings(
+        config.read(compose(f"store_layers=[{tmp_path}]", "stale=keep", "wandb.mode=disabled", "store=here"))
+    )
     assert (given.store, given.store_layers, given.keep_stale) == (pathlib.Path("here"), (tmp_path,), True)
     assert (given.device, given.tracking.mode, given.tracking.project) == ("auto", "disabled", "dd")
-    assert config.settings(compose()).store is None
+    assert config.settings(config.read(compose())).store is None
 
 
 def test_both_parts_of_a_forward_contrast_are_in_the_row_s_key_and_its_epoch_must_be_kept(compose):
@@ -241,6 +245,9 @@ def test_both_parts_of_a_forward_contrast_are_in_the_row_s_key_and_its_epoch_mus
     assert (plain.policy.key(), plain.key() == contrast.key()) == (contrast.policy.key(), False)
     with pytest.raises(UserError, match=r"decode\.weak=1: .* train\.checkpoint_epochs, or name one of 2, best"):
         rows(compose("decode=bid", "decode.weak=1", "decode.bid_k=2"))
+    for late in (("decode.weak=2",), ("decode.weak=1", "eval.epoch=1")):
+        with pytest.raises(UserError, match=rf"decode\.weak=[12]: must be before the evaluated one, {late[-1][-1]};"):
+            rows(compose(*given, "decode.bid_k=2", *late))
 
 
 def test_the_last_epoch_is_one_row_however_it_is_said(compose):
@@ -268,6 +275,16 @@ def test_the_last_epoch_is_one_row_however_it_is_said(compose):
         (("train.simulated_delay=9",), "train.simulated_delay=9: must be an integer 2..8"),
         (("train.simulated_delay=false",), "train.simulated_delay=false: must be"),
         (("train.simulated_delay=1",), "train.simulated_delay=1: must be"),
+        (
+            ("train.patience=1", "train.checkpoint_epochs=[1]"),
+            r"^train.checkpoint_epochs=\[1\] with train.patience=1: ",
+        ),
+        (("train.patience=1", "eval.epoch=2"), "^eval.epoch=2: training may end before .*; name best or -1"),
+        (("train.epochs=1", "train.checkpoint_epochs=[2]"), r"^train.checkpoint_epochs=\[2\]: training ends after"),
+        (
+            ("lr_schedule@optimizer.lr_schedule=cosine", "optimizer.lr_schedule.lr_min=1"),
+            "^optimizer.lr_schedule.lr_min=1.0: must be at most",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(compose, overrides, message):
@@ -275,9 +292,18 @@ def test_what_does_not_go_together_is_refused(compose, overrides, message):
         rows(compose(*overrides))
 
 
+@fields.configuration
+class Whole(AbstractDecode):
+    """A method of a user's, who has not said what it reads."""
+
+    num_flow_steps: int = num_flow_steps()
+
+
 def test_early_stop_goes_with_the_decodes_that_leave_the_rest_alone(compose):
     for decode in ("naive", "hard_masking"):
         assert row(compose(f"decode={decode}", "decode.early_stop=true")).sampler.early_stop
+    with pytest.raises(UserError, match=r"decode\.early_stop=true with decode="):
+        rows(compose("decode._target_=tests.test_config.Whole", "decode.early_stop=true"))
 
 
 def test_the_bins_of_a_scale_are_every_token_schedule_s_unless_set_there(compose):

@@ -19,11 +19,13 @@ SMALL = ("expert.ppo.num_steps=16", "expert.ppo.num_envs=64", "expert.ppo.hidden
 THIN = {  # axes cut down so that experiments share trainings and programs; the others run as they are
     "bid": ["decode.n_samples=4"],
     "corruption": ["decode=naive", "eval.inference_delay=0,3"],
+    "bid_contrast": ["train.epochs=8", "decode.n_samples=4"],
     "epochs": ["train.epochs=8"],
     "num_bins": ["schedule.num_bins=8"],
     "remask": ["remask@decode.remask=confidence"],
     "rtc_full": ["decode=naive,hard_masking"],
     "scale_model": ["model.num_layers=1", "model.channel_dim=16"],
+    "training_time_rtc": ["decode=realtime,prefix", "train.simulated_delay=null,5", "eval.inference_delay=0,3"],
     "train_mask_schedule": ["ratio@schedule.train_mask_schedule=cosine,one_minus_cosine"],
 }
 SEVERAL = """
@@ -66,6 +68,9 @@ def test_it_ends_in_a_table_whose_arms_have_names_of_their_own(outputs, name):
     cells = ["method", "level", "delay", "execute_horizon", "seed", "num_flow_steps", "epoch"]
     assert not rows.duplicated(cells).any()
     assert rows.returned_episode_solved.between(0, 1).all()
+    timings = pd.read_csv(folder / name / "latest" / "timings.csv")
+    assert set(timings.key) == set(rows.key)
+    assert (timings.latency_ms > 0).all()
     assert (folder / name / "latest" / "table.md").read_text().count("|") >= 9
     assert (folder / name / "latest" / "delay_curve.png").stat().st_size > 1000
 

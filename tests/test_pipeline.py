@@ -164,7 +164,8 @@ def test_time_expected_is_the_mean_of_finished_rows_of_the_program(store):
         begin = text.index('"seconds": ') + len('"seconds": ')
         path.write_text(text[:begin] + "30.0" + text[text.index(",", begin) :])
     plan = pipeline.Plan(rows(delays=(0, 1, 2)), store)
-    assert plan.expected_seconds("here") == (4 * 30.0, 0)
+    assert [seconds for _, seconds in plan.times("here")] == [30.0] * 4
+    assert [seconds for _, seconds in plan.times("elsewhere")] == [None] * 4
     assert plan.first_line("here").endswith("4 eval; 2 programs to compile; time: about 2 min.")
     assert plan.first_line("here", 3).endswith("2 programs to compile on up to 3 devices each; time: about 40 s.")
 

@@ -207,7 +207,7 @@ WRONG = {
     "unknown flag": (["--unknown-flag"], ["--unknown-flag", "--help"]),
     "wrong choice of a flag": (["--cfg", "jobs"], ["--cfg", "'jobs'", "'job'"]),
     "two flags": (["--cfg", "job", "--info", "all"], ["--cfg job --info all", "only one"]),
-    "launcher that is not there": (["hydra/launcher=nothing"], ["hydra/launcher=nothing", "basic, packed"]),
+    "launcher that is not there": (["hydra/launcher=nothing"], ["hydra/launcher=nothing", "basic, packed, plan"]),
     "wrong value under a stock launcher": (["hydra/launcher=basic", "seed=abc"], ["seed=abc", "seed=0,1,2"]),
     "configuration folder that is not there": (["--config-dir", "/nowhere"], ["/nowhere", "not found", "--help"]),
 }  # fmt: skip
@@ -362,6 +362,32 @@ def test_stock_launcher_runs_each_job_alone(command, store):
     assert (code, error) == (0, "")
     assert out.count("1 runs:") == 2
     assert len(list(pathlib.Path("outputs").glob("run/*/[01]/results.csv"))) == 2
+
+
+def test_a_plan_says_what_there_is_to_run_and_runs_nothing(command, store):
+    """Of 3 x 2 x 2 rows two are done; each decode is a program, over two seeds that share their demonstrations."""
+    before = content(store)
+    axes = ("decode=naive,hard_masking,realtime", "eval.inference_delay=0,1", "seed=0,1")
+    code, out, error = command(*TINY, f"store={store}", *axes, "hydra/launcher=plan")
+    assert (code, error) == (0, "")
+    assert out.startswith("12 runs: 2 done, 0 stale, 10 to run. Stages to run: 1 train, 10 eval; 4 programs to compile")
+    table = {line.split("  ")[0]: " ".join(line.split()) for line in out.splitlines()}
+    assert table["stage"].startswith("stage to run programs rows of a program time (cpu")
+    assert table["train"] == "train 1 1 1 0 s (0 s each)"
+    assert table["eval"] == "eval 10 3 3 to 4 0 s (0 s each), 4 unknown"
+    assert "Nothing was run." in out
+    assert content(store) == before
+    assert content(pathlib.Path.cwd()) == {}
+
+
+def test_a_plan_counts_the_rows_that_can_not_be_run_and_says_why(command, store):
+    axes = ("eval.inference_delay=0,3,9", "seed=0,x", "hydra/launcher=plan")
+    code, out, _ = command(*TINY, f"store={store}", *axes)
+    assert code == 0
+    assert "2 runs: 1 done, 0 stale, 1 to run" in out
+    assert "1 rows are left out: their inference_delay and execute_horizon exclude each other" in out
+    assert "3 rows are left out: seed=x: must be an integer >= 0" in out
+    assert "seed=x" in refused(command, store, *TINY, "seed=x,y", "hydra/launcher=plan")
 
 
 def test_the_command_works_on_all_devices(command, store, monkeypatch):

@@ -38,8 +38,9 @@ class Prefix(NamedTuple):
         return jnp.arange(self.actions.shape[1]) < self.delay
 
     def needed(self) -> Bool[Array, "h"]:
-        """The entries of the new chunk that are executed, the first s, or committed when the next one is computed."""
-        return jnp.arange(self.actions.shape[1]) < self.horizon + self.delay
+        """The entries of the new chunk that are executed: d to s - 1, then d more while the next one is computed."""
+        index = jnp.arange(self.actions.shape[1])
+        return (index >= self.delay) & (index < self.horizon + self.delay)
 
     def weights(self, schedule: AbstractWeights) -> Float[Array, "h"]:
         """How much each entry counts: 1 while committed, 0 once empty, `schedule` between them."""
@@ -64,8 +65,9 @@ class AbstractDecode(abc.ABC):
 
     num_flow_steps: int
 
-    reads_rest: ClassVar[bool] = False
-    """Whether entries of a chunk beyond `Prefix.needed` matter to the next one."""
+    reads_rest: ClassVar[bool] = True
+    """Whether entries of a chunk beyond `Prefix.needed` matter to the next one; one that reads none may say False, and
+    goes with `early_stop`, which leaves these undecided."""
 
     def misfit(self, process: AbstractProcess, *, simulated_delay: bool) -> str | None:
         """Why this method makes no sense for a policy, and which does; None where it fits.

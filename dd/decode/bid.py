@@ -1,7 +1,6 @@
 """Bidirectional decoding: many chunks are sampled, the one that fits the previous best is taken."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +22,8 @@ class Bid(AbstractDecode):
     r"""Best of `n_samples` chunks (bidirectional decoding, arXiv 2408.17355, as in the benchmark of arXiv 2506.07339).
 
     Backward coherence: sum_h w_h |x_h - y_h|, y the previous chunk, w the prefix weights, norms over the action's
-    dimensions. With a weak policy, an earlier epoch of the same training, also forward contrast: the mean distance to
-    the `bid_k` samples that are most coherent, minus that to the `bid_k` most coherent samples of the weak policy, over
+    dimensions. With a weak policy, an earlier epoch of the same training, also forward contrast: the distances to the
+    `bid_k` samples that are most coherent, minus those to the `bid_k` most coherent samples of the weak policy, over
     all entries,
 
         (sum_{p in strong_k} sum_h |x_h - p_h| - sum_{q in weak_k} sum_h |x_h - q_h|) / n_samples.
@@ -37,8 +36,6 @@ class Bid(AbstractDecode):
     weak: int | None = fields.field(None, ge=1)
     bid_k: int | None = fields.field(None, ge=1)
     prefix_attention_schedule: AbstractWeights = fields.field(Exp())
-
-    reads_rest: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if (self.weak is None) != (self.bid_k is None):

@@ -1,5 +1,7 @@
 """The actions that will be executed while the chunk is computed are imposed on it."""
 
+from typing import ClassVar
+
 import jax
 
 from dd import fields
@@ -31,6 +33,8 @@ class HardMasking(AbstractDecode):
 
     num_flow_steps: int = num_flow_steps()
     max_guidance_weight: float = max_guidance_weight()
+
+    reads_rest: ClassVar[bool] = False
 
     def misfit(self, process: AbstractProcess, *, simulated_delay: bool) -> str | None:
         """`max_guidance_weight` is of continuous policies."""

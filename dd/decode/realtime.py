@@ -1,7 +1,5 @@
 """Hard masking of what is being executed, and a soft pull toward what was planned after it."""
 
-from typing import ClassVar
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -32,8 +30,6 @@ class Realtime(AbstractDecode):
     sigma: float = fields.field(0.1, gt=0.0, leaf=True)
     prefix_attention_schedule: AbstractWeights = fields.field(Exp(), since=Exp())
     max_guidance_weight: float = max_guidance_weight()
-
-    reads_rest: ClassVar[bool] = True
 
     def misfit(self, process: AbstractProcess, *, simulated_delay: bool) -> str | None:
         """`strength` and `sigma` are of tokens, `max_guidance_weight` of continuous policies."""

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+_GREEDY = 1e-30  # a temperature at which the smallest difference between two logits leaves the lower one no mass
 _COMPARED = 128  # entries up to which comparing all with all is faster than sorting twice, by up to three times
 
 
@@ -20,7 +21,7 @@ def rank(values: Float[Array, "*b n"]) -> Int[Array, "*b n"]:
 def draw(key: Key[Array, ""], logits: Float[Array, "*b v"], temperature: Float[Array, ""]) -> Int[Array, "*b"]:
     """x ~ softmax(logits / temperature) along the last axis; at temperature 0 the first of the largest."""
     # The inverse of the distribution function takes one random number where Gumbel's trick takes v.
-    above = (logits - logits.max(axis=-1, keepdims=True)) / jnp.maximum(temperature, 1e-6)
+    above = (logits - logits.max(axis=-1, keepdims=True)) / jnp.maximum(temperature, _GREEDY)
     upto = jnp.cumsum(jnp.exp(above), axis=-1)
     # u < 1, but u * total may round to the total: the last bin with any mass is then the one.
     u = jnp.where(temperature > 0, jax.random.uniform(key, logits.shape[:-1]), 0.0)

@@ -29,6 +29,7 @@ from dd.stage.trained import AbstractTrained
 
 _RESUME = ".resume.safetensors"
 _STEPS_PER_CALL = 32
+_MAY_END = "training may end before such an epoch"
 _DELAY = 0xDE1A4  # names the stream of the prefixes' lengths
 
 
@@ -80,8 +81,13 @@ class Train(AbstractTrained):
         beyond = [epoch for epoch in self.checkpoint_epochs if epoch > self.epochs]
         if beyond:
             raise UserError(
-                f"train.checkpoint_epochs={beyond}: training ends after epoch {self.epochs}; "
+                f"checkpoint_epochs={beyond}: training ends after epoch {self.epochs}; "
                 "leave these out or raise train.epochs"
+            )
+        if self.checkpoint_epochs and self.patience is not None:
+            raise UserError(
+                f"checkpoint_epochs={list(self.checkpoint_epochs)} with train.patience={self.patience}: {_MAY_END}; "
+                "leave one of the two out"
             )
         delay = self.simulated_delay
         if delay is False or (
@@ -98,10 +104,14 @@ class Train(AbstractTrained):
         Raises:
             UserError: where that epoch is not kept.
         """
-        if epoch is None or epoch == self.epochs:
+        if epoch is None:
             return "last"
         if epoch == "best":
             return "best"
+        if self.patience is not None:
+            raise UserError(f"{epoch}: {_MAY_END} with train.patience; name best or -1 (the last)")
+        if epoch == self.epochs:
+            return "last"
         if epoch in self.checkpoint_epochs:
             return f"epoch_{epoch}"
         kept = ", ".join(map(str, sorted({*self.checkpoint_epochs, self.epochs})))

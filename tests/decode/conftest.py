@@ -11,6 +11,7 @@ import pytest
 from dd import fields
 from dd.decode.base import POLICY, Prefix
 from dd.schedule.flow import Flow
+from dd.schedule.uniform import Uniform
 from tests import tiny
 
 BATCH = 16
@@ -56,6 +57,17 @@ def chunks_of(policy, prefix):
 @pytest.fixture(scope="session")
 def chunks(policy, prefix):
     return chunks_of(policy, prefix)
+
+
+@pytest.fixture(scope="session")
+def uniform_chunks(policy, prefix):
+    return chunks_of(dataclasses.replace(policy, process=Uniform(num_bins=policy.process.num_bins)), prefix)
+
+
+@pytest.fixture(scope="session", params=["masked", "uniform"])
+def token_chunks(request):
+    """Of either process over tokens."""
+    return request.getfixturevalue("chunks" if request.param == "masked" else "uniform_chunks")
 
 
 @pytest.fixture(scope="session")

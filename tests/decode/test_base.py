@@ -45,3 +45,10 @@ def test_weights_are_1_while_committed_fall_over_the_overlap_and_end_with_it(d, 
 @pytest.mark.parametrize("d", [0, 1, 4])
 def test_the_first_d_entries_are_committed(d):
     assert np.asarray(read(jnp.int32(d), jnp.int32(4))[1]).tolist() == [i < d for i in range(H)]
+
+
+@pytest.mark.parametrize(("d", "s"), [(0, 1), (1, 1), (2, 2), (1, 7), (4, 4)])
+def test_needed_is_what_will_be_executed_of_the_chunk(d, s):
+    """Its first d entries are not, the previous chunk's are; d more are while the next one is computed."""
+    needed = Prefix(jnp.zeros((1, H, 2)), jnp.int32(d), jnp.int32(s)).needed()
+    assert needed.tolist() == [d <= i < s + d for i in range(H)]

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dd.decode.base import Prefix
 from dd.decode.bid import Bid
 from dd.decode.naive import Naive
 from dd.decode.weights import Exp
@@ -59,7 +58,7 @@ def test_forward_contrast_by_hand(flow_chunks, sampled, prefix):
     assert np.abs(found - flow_chunks(Bid(n_samples=N), d, s)).max() > 0.1
 
 
-@pytest.mark.parametrize("which", ["chunks", "flow_chunks"])
+@pytest.mark.parametrize("which", ["chunks", "uniform_chunks", "flow_chunks"])
 def test_one_sample_is_naive(request, which):
     run = request.getfixturevalue(which)
     assert (run(Bid(n_samples=1), 2, 2) == run(Naive(), 2, 2)).all()
@@ -75,12 +74,11 @@ def test_every_sample_is_counted_the_weak_ones_too(flow_chunks):
     assert (flow_chunks(Bid(n_samples=N, weak=3, bid_k=1), 1, 1, whole=True).evaluations == 10 * N).all()
 
 
-def test_a_sample_does_not_depend_on_how_many_there_are(flow, sampled, prefix):
+def test_a_sample_does_not_depend_on_how_many_there_are(flow, sampled):
     obs, keys = jax.random.normal(jax.random.key(1), (BATCH, 4)), jax.random.split(jax.random.key(2), BATCH)
     params, sampler = tiny.params(flow), flow.process.sampler()
     fewer = jax.jit(lambda: Bid(n_samples=3)._samples(flow, sampler, params, keys, obs)[0])()
     assert np.asarray(fewer) == close(sampled[0][:3])
-    assert np.asarray(Prefix(jnp.asarray(prefix), jnp.int32(1), jnp.int32(1)).needed()).sum() == 2
 
 
 @pytest.mark.parametrize(

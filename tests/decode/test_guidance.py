@@ -1,5 +1,7 @@
 """Guidance of a continuous policy: the published algorithm for a linear denoiser, and its identities."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +30,7 @@ def published(matrix, start, target, weights, limit, steps=STEPS):
     return x
 
 
+@pytest.mark.parametrize("given_prefixes", [False, True], ids=["one time", "a time each"])
 @pytest.mark.parametrize("limit", [0.0, 2.0, LIMIT, 50.0])
 @pytest.mark.parametrize(
     ("decode", "schedule"),
@@ -39,11 +42,14 @@ def published(matrix, start, target, weights, limit, steps=STEPS):
     ],
     ids=["exp", "linear", "ones", "hard_masking"],
 )
-def test_a_chunk_is_the_published_algorithms_for_a_linear_denoiser(flow, prefix, decode, schedule, limit):
+def test_a_chunk_is_the_published_algorithms_for_a_linear_denoiser(
+    flow, prefix, decode, schedule, limit, given_prefixes
+):
     """M is not symmetric, so the Jacobian and its transpose differ; d = 2, s = 3; relative 1e-4."""
     matrix = np.random.default_rng(1).normal(scale=0.1, size=(H * A, H * A))
     plan = Prefix(jnp.asarray(prefix), jnp.int32(2), jnp.int32(3))
     keys = jax.random.split(jax.random.key(3), len(prefix))
+    flow = dataclasses.replace(flow, simulated_delay=given_prefixes)
     start = flow.prior(keys)
 
     def denoise(x, t):

@@ -9,14 +9,14 @@ from tests import tiny
 
 
 @pytest.mark.parametrize("s", [1, 4, 8])
-def test_without_delay_it_is_naive(chunks, s):
-    assert (chunks(HardMasking(), 0, s) == chunks(Naive(), 0, s)).all()
+def test_without_delay_it_is_naive(token_chunks, s):
+    assert (token_chunks(HardMasking(), 0, s) == token_chunks(Naive(), 0, s)).all()
 
 
 @pytest.mark.parametrize(("d", "s"), [(1, 1), (2, 5), (4, 4)])
-def test_the_first_d_actions_are_the_prefixs_and_the_rest_is_sampled(chunks, policy, prefix, d, s):
+def test_the_first_d_actions_are_the_prefixs_and_the_rest_is_sampled(token_chunks, policy, prefix, d, s):
     """Kept to their own bin (half a width of 1/8), as in every step before; the rest is not what the prefix says."""
-    found = chunks(HardMasking(), d, s)
+    found = token_chunks(HardMasking(), d, s)
     agrees = tiny.bins(policy, found) == tiny.bins(policy, prefix)
     assert agrees[:, :d].all()
     assert np.abs(found - prefix)[:, :d].max() <= 1 / 8 + 1e-6

@@ -16,20 +16,20 @@ from tests import tiny
 
 
 @pytest.mark.parametrize(("d", "s"), [(0, 1), (2, 3)])
-def test_strength_0_is_hard_masking(chunks, d, s):
-    assert (chunks(Realtime(strength=0.0), d, s) == chunks(HardMasking(), d, s)).all()
+def test_strength_0_is_hard_masking(token_chunks, d, s):
+    assert (token_chunks(Realtime(strength=0.0), d, s) == token_chunks(HardMasking(), d, s)).all()
 
 
 @pytest.mark.parametrize("d", [0, 1, 4])
-def test_without_overlap_it_is_hard_masking(chunks, d):
+def test_without_overlap_it_is_hard_masking(token_chunks, d):
     """s = H - d: nothing is left of the plan but what is imposed; at d = 0 that is naive."""
-    assert (chunks(Realtime(strength=5.0), d, 8 - d) == chunks(HardMasking(), d, 8 - d)).all()
+    assert (token_chunks(Realtime(strength=5.0), d, 8 - d) == token_chunks(HardMasking(), d, 8 - d)).all()
     if d == 0:
-        assert (chunks(Realtime(strength=5.0), 0, 8) == chunks(Naive(), 0, 8)).all()
+        assert (token_chunks(Realtime(strength=5.0), 0, 8) == token_chunks(Naive(), 0, 8)).all()
 
 
-def test_at_no_delay_it_still_differs_from_naive(chunks):
-    assert (chunks(Realtime(strength=1.0), 0, 1) != chunks(Naive(), 0, 1)).any()
+def test_at_no_delay_it_still_differs_from_naive(token_chunks):
+    assert (token_chunks(Realtime(strength=1.0), 0, 1) != token_chunks(Naive(), 0, 1)).any()
 
 
 def test_the_stronger_the_pull_the_nearer_the_plan(chunks, prefix):

@@ -18,6 +18,13 @@ def test_ranks_are_places_in_stable_order_however_many_entries(entries):
     np.testing.assert_array_equal(rank(jnp.asarray(values)), expected)
 
 
+def test_at_temperature_0_the_largest_is_taken_by_however_little():
+    """The first of equal ones; float32 neighbours of 1 differ by 6e-8."""
+    below = float(np.nextafter(np.float32(1), np.float32(0)))
+    logits = jnp.array([[below, 1.0, 0.5], [0.0, 0.0, -1.0], [-1e9, -2.0, -2.0 + 3e-7], [3.0, -np.inf, 3.0]])
+    assert jax.jit(draw)(jax.random.key(0), logits, jnp.float32(0)).tolist() == [1, 0, 2, 0]
+
+
 def test_draws_follow_the_distribution_at_any_temperature():
     """Chi-square over five bins, one of them without mass, 1e5 draws, p > 1e-3."""
     n, p = 100_000, np.array([0.5, 0.0, 0.2, 0.05, 0.25])

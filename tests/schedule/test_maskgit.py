@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from dd import fields
 from dd.schedule.masked import Masked, MaskedState, MaskGIT
+from dd.schedule.order import Confidence, Random
 from dd.schedule.ratio import Cosine, Linear
 from tests import tiny
 
@@ -180,27 +181,67 @@ def sampled():
     policy = dataclasses.replace(policy, spec=policy.spec._replace(action_low=(-1.0,), action_high=(1.0,)))
     denoise, n = exact_denoiser(joint), 100_000
 
-    @jax.jit
-    def draw(key, steps, choice_temperature):
-        numbers = {"choice_temperature": choice_temperature, "token_temperature": jnp.float32(1.0)}
-        sampler = bound(Linear(), numbers)
+    @functools.partial(jax.jit, static_argnums=0)
+    def draw(order, key, steps, choice_temperature):
+        sampler = MaskGIT(decode_schedule=Linear(), commit_order=order)
+        sampler = fields.bind(sampler, dict(fields.leaves(sampler)) | {"choice_temperature": choice_temperature})
         keys = jax.random.split(key, n)
         state, _ = policy.sample(lambda x, t: denoise(x), sampler, keys, policy.prior(keys), steps)
         return jnp.einsum("nha,h->n", state.tokens, jnp.array([9, 3, 1]))
 
-    def total_variation(steps, choice_temperature):
-        outcome = draw(jax.random.key(5), steps, jnp.float32(choice_temperature))
+    def total_variation(order, steps, choice_temperature=1.0):
+        outcome = draw(order, jax.random.key(5), steps, jnp.float32(choice_temperature))
         share = np.bincount(np.asarray(outcome), minlength=27) / n
         return 0.5 * np.abs(share - joint.reshape(-1)).sum()
 
     return total_variation
 
 
-def test_one_token_a_step_in_random_order_samples_the_data_distribution(sampled):
+@pytest.mark.parametrize(("order", "choice_temperature"), [(Random(), 1.0), (Confidence(), 1e6)])
+def test_one_token_a_step_in_random_order_samples_the_data_distribution(sampled, order, choice_temperature):
     """With the exact denoiser: total variation <= .02 at 1e5 draws (.007 expected of as many draws from the data)."""
-    assert sampled(3, 1e6) <= 0.02
+    assert sampled(order, 3, choice_temperature) <= 0.02
 
 
 def test_all_tokens_in_one_step_sample_the_product_of_the_marginals(sampled):
     """The test above can tell: what one step gives is far from the data."""
-    assert sampled(1, 1e6) > 0.2
+    assert sampled(Random(), 1) > 0.2
+
+
+@pytest.mark.parametrize("order", [Random(), Confidence()])
+def test_in_random_order_no_entry_goes_first_more_often(order):
+    """Two entries, p = .99 and .34 at most, one is committed: half of 1e4 times the first with random order."""
+    logits = jnp.log(jnp.array([[[0.99, 0.005, 0.005]], [[0.34, 0.33, 0.33]]]))
+    state = MaskedState(jnp.full((2, 1), 3), jnp.zeros(2, bool), jnp.zeros((2, 1)))
+    sampler, process = MaskGIT(decode_schedule=Linear(), commit_order=order), Masked(num_bins=3)
+    one = jax.vmap(lambda key: sampler.step(process, key, state, logits, jnp.float32(0), jnp.float32(0.5)).tokens[0, 0])
+    first = float((one(jax.random.split(jax.random.key(1), 10_000)) < 3).mean())
+    assert (abs(first - 0.5) < 4 * 0.5 / 100) == isinstance(order, Random)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 2.0])
+def test_one_step_is_the_law_that_enumeration_gives(temperature):
+    """Two entries, three tokens, one is committed: chi-square over the six outcomes, 1e5 draws, p > 1e-3.
+
+    By the law of total probability over both draws; which of the two is committed is logistic in the difference of
+    their log-probabilities over T (1 - t').
+    """
+    p, n, t_next = np.array([[0.6, 0.3, 0.1], [0.2, 0.35, 0.45]]), 100_000, 0.5
+    law = np.zeros((2, 3))
+    for x, y in itertools.product(range(3), repeat=2):
+        first = special.expit(np.log(p[0, x] / p[1, y]) / (temperature * (1 - t_next)))
+        law[0, x] += p[0, x] * p[1, y] * first
+        law[1, y] += p[0, x] * p[1, y] * (1 - first)
+    process, state = Masked(num_bins=3), MaskedState(jnp.full((2, 1), 3), jnp.zeros(2, bool), jnp.zeros((2, 1)))
+    sampler = MaskGIT(decode_schedule=Linear(), choice_temperature=temperature)
+    logits = jnp.log(jnp.asarray(p, jnp.float32))[:, None]
+
+    @jax.jit
+    def draw(keys):
+        step = functools.partial(sampler.step, process)
+        return jax.vmap(lambda key: step(key, state, logits, jnp.float32(0), jnp.float32(t_next)).tokens[:, 0])(keys)
+
+    tokens = np.asarray(draw(jax.random.split(jax.random.key(6), n)))
+    assert ((tokens < 3).sum(1) == 1).all()
+    counts = [np.bincount(tokens[:, i], minlength=4)[:3] for i in range(2)]
+    assert stats.chisquare(np.ravel(counts), n * law.ravel()).pvalue > 1e-3

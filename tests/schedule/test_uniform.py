@@ -159,7 +159,7 @@ def total_variation(a, b):
     return 0.5 * np.abs(a.reshape(-1) - b.reshape(-1)).sum()
 
 
-@pytest.mark.parametrize(("steps", "corrections"), [(1, 0), (2, 0), (5, 0), (1, 2), (4, 3)])
+@pytest.mark.parametrize(("steps", "corrections"), [(1, 0), (2, 0), (5, 0), (8, 0), (16, 0), (64, 0), (1, 2), (4, 3)])
 def test_the_loop_samples_the_law_that_enumeration_gives(sampled, steps, corrections):
     """Within .01 in total variation at 1e5 draws (.003 expected of as many draws from that law)."""
     law = by_enumeration(joint_distribution(), steps, corrections)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dd import arrays
+from dd.decode.bid import Bid
 from dd.decode.hard_masking import HardMasking
 from dd.optimizer import AdamW
 from dd.schedule.masked import MaskGIT
@@ -22,6 +23,7 @@ POLICY = tiny.policy()
 TRAIN = Train(
     demos=Demos(experts=(Expert(env=tiny.WORLD),)), process=POLICY.process, model=POLICY.model, optimizer=AdamW()
 )
+KEEPING = dataclasses.replace(TRAIN, checkpoint_epochs=(2,))
 ROWS = [
     Eval(policy=TRAIN, decode=HardMasking(), sampler=MaskGIT(), inference_delay=d, execute_horizon=s, num_evals=6)
     for d, s in ((0, 1), (1, 1), (1, 3), (2, 2), (3, 3))
@@ -80,6 +82,16 @@ def test_a_row_that_fails_beside_others_fails_alone(alone, trained, tmp_path):
     with pytest.raises(FileNotFoundError):
         run(evaluator, broken, trained, tmp_path)
     assert run(evaluator, ROWS[2], trained, tmp_path, ROWS[3:])[0] == alone[2][0]
+
+
+def test_a_decode_is_given_the_epoch_that_it_names_beside_the_policy_s_own(trained, tmp_path):
+    """The weak policy's file is read, and the network asked once more for each sample."""
+    stage = dataclasses.replace(ROWS[1], decode=Bid(n_samples=4, weak=2, bid_k=2), policy=KEEPING)
+    arrays.write(trained["train"] / "epoch_2.safetensors", weak := tiny.params(POLICY, 1))
+    expected = {"policy": tiny.params(POLICY), "weak": weak}
+    assert jax.tree.all(jax.tree.map(np.array_equal, stage.params(trained["train"]), expected))
+    summary, _, _ = run(stage.build(), stage, trained, tmp_path)
+    assert summary["network_evaluations"] == 2 * 4 * 5
 
 
 def test_network_evaluations_are_those_of_a_chunk(alone):
