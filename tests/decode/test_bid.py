@@ -1,7 +1,6 @@
 """Best of n: which chunk is taken, by hand, and the identities."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
