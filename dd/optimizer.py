@@ -71,7 +71,7 @@ class Plateau(AbstractLearningRate):
             least = min(least, loss)
             if waited == self.patience:
                 waited, scale = 0, scale * self.factor
-        return max(scale, min(1.0, self.lr_min / peak))
+        return max(scale, self.lr_min / peak)
 
 
 @fields.configuration

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 
 from analysis import plots, results, tables
-from dd import config, devices, pipeline, progress
-from dd.errors import ImpossiblePairError, UserError
+from dd import pipeline, progress
 from dd.stage.eval import Eval
 from dd.store import Result, Store
 from launch import arms
+from launch.plan import prepare
 
 _WRITE_EVERY = 2.0  # seconds between two writings of results.csv while rows finish
 
@@ -38,51 +38,25 @@ def execute(configs: Sequence[dict[str, Any]], folder: pathlib.Path) -> dict[str
         SweepFailedError: when rows failed; the others are done and in the table.
     """
     begin = time.monotonic()
-    rows, skipped = _rows(configs)
-    _require_one_setting(configs)
-    settings = config.settings(configs[0])
-    store = Store.open(settings.store, settings.store_layers)
-    plan = pipeline.Plan(rows, store, keep_stale=settings.keep_stale)
-    device = config.use_device(settings.device)
-    alike = devices.alike()
-    progress.say(plan.first_line(device, len(alike)))
-    if skipped:
-        progress.say(f"{skipped} rows are left out: their inference_delay and execute_horizon exclude each other.")
-    for line in plan.notices():
-        progress.say(line)
+    prepared = prepare(configs)
+    prepared.tell()
+    plan, store = prepared.plan, prepared.plan.store
     table = _Table(folder, store, dict(zip(map(plan.key, plan.asked), arms.names(plan.asked), strict=True)))
     if plan.pending():
         _use_compile_cache(store)
     outcome = pipeline.ensure(
-        plan, device=device, devices=alike, tracking=settings.tracking, logs=folder / "failures", finished=table.add
+        plan,
+        device=prepared.device,
+        devices=prepared.alike,
+        tracking=prepared.settings.tracking,
+        logs=folder / "failures",
+        finished=table.add,
     )
     table.show(time.monotonic() - begin, outcome.ran)
     if outcome.failures:
         _tell(outcome.failures.values())
         raise SweepFailedError
     return {key: result.manifest["summary"] for key, result in outcome.results.items()}
-
-
-def _rows(configs: Sequence[dict[str, Any]]) -> tuple[list[Eval], int]:
-    """All rows, and how many configurations of a grid over delays and horizons were left out as impossible."""
-    builder, rows, skipped = config.Builder(), [], 0
-    grid = all(
-        len({str(each["eval"].get(name)) for each in configs}) > 1 for name in ("inference_delay", "execute_horizon")
-    )
-    for each in configs:
-        try:
-            rows += builder.build(each)
-        except ImpossiblePairError:
-            skipped += 1
-            if not grid or skipped == len(configs):
-                raise
-    return rows, skipped
-
-
-def _require_one_setting(configs: Sequence[dict[str, Any]]) -> None:
-    for name in config.SETTINGS:
-        if any(each[name] != configs[0][name] for each in configs):
-            raise UserError(f"{name}: holds for a whole sweep; give it one value, or run one command for each")
 
 
 def _use_compile_cache(store: Store) -> None:

@@ -207,7 +207,7 @@ def test_more_slots_than_episodes_are_not_opened(params):
 
 
 @pytest.mark.parametrize("decode", [Naive(), HardMasking()], ids=["naive", "hard_masking"])
-@pytest.mark.parametrize(("d", "s"), [(0, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize(("d", "s"), [(0, 1), (1, 1), (1, 2), (2, 2)])
 def test_stopping_early_changes_no_episode_and_saves_evaluations(params, decode, d, s):
     """Bit-equal outcomes over whole episodes; without it every chunk takes all six steps."""
     numbers = leaves(d, s, n=6)

@@ -388,6 +388,7 @@ def test_a_plan_counts_the_rows_that_can_not_be_run_and_says_why(command, store)
     assert "1 rows are left out: their inference_delay and execute_horizon exclude each other" in out
     assert "3 rows are left out: seed=x: must be an integer >= 0" in out
     assert "seed=x" in refused(command, store, *TINY, "seed=x,y", "hydra/launcher=plan")
+    assert "stale:" in refused(command, store, *TINY, "stale=keep,recompute", "hydra/launcher=plan")
 
 
 def test_the_command_works_on_all_devices(command, store, monkeypatch):

@@ -19,6 +19,7 @@ from tests import tiny
 H, A, V = 8, 3, 4
 PROCESS = Masked(num_bins=V)
 MASK = PROCESS.mask_token
+SURE = Confidence()
 
 
 def begin(imposed=0, x=None):
@@ -28,8 +29,8 @@ def begin(imposed=0, x=None):
     return MaskedState(tokens, np.arange(H) < imposed, np.zeros((H, A), np.float32))
 
 
-def bound(ratio, numbers):
-    sampler = MaskGIT(decode_schedule=ratio)
+def bound(ratio, numbers, order=SURE):
+    sampler = MaskGIT(decode_schedule=ratio, commit_order=order)
     return fields.bind(sampler, dict(fields.leaves(sampler)) | numbers)
 
 
@@ -98,14 +99,14 @@ def one_step(logits, key=0, t=0.0, t_next=0.5, **temperatures):
     return np.asarray(after.tokens)[:, 0]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def many(ratio, numbers, logits, t_next):
-    """Tokens of 10,000 independent single steps of one state, all masked before."""
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("order", "draws"))
+def many(ratio, numbers, logits, t_next, order=SURE, draws=10_000):
+    """Tokens of so many independent single steps of one state, all masked before."""
     n, _, v = logits.shape
     state = MaskedState(jnp.full((n, 1), v), jnp.zeros(n, bool), jnp.zeros((n, 1)))
-    sampler, process = bound(ratio, numbers), Masked(num_bins=v)
+    sampler, process = bound(ratio, numbers, order), Masked(num_bins=v)
     one = jax.vmap(lambda key: sampler.step(process, key, state, logits, jnp.float32(0), t_next).tokens[:, 0])
-    return one(jax.random.split(jax.random.key(1), 10_000))
+    return one(jax.random.split(jax.random.key(1), draws))
 
 
 def test_the_most_confident_are_committed_first_by_log_probability():
@@ -183,8 +184,7 @@ def sampled():
 
     @functools.partial(jax.jit, static_argnums=0)
     def draw(order, key, steps, choice_temperature):
-        sampler = MaskGIT(decode_schedule=Linear(), commit_order=order)
-        sampler = fields.bind(sampler, dict(fields.leaves(sampler)) | {"choice_temperature": choice_temperature})
+        sampler = bound(Linear(), {"choice_temperature": choice_temperature}, order)
         keys = jax.random.split(key, n)
         state, _ = policy.sample(lambda x, t: denoise(x), sampler, keys, policy.prior(keys), steps)
         return jnp.einsum("nha,h->n", state.tokens, jnp.array([9, 3, 1]))
@@ -211,11 +211,8 @@ def test_all_tokens_in_one_step_sample_the_product_of_the_marginals(sampled):
 @pytest.mark.parametrize("order", [Random(), Confidence()])
 def test_in_random_order_no_entry_goes_first_more_often(order):
     """Two entries, p = .99 and .34 at most, one is committed: half of 1e4 times the first with random order."""
-    logits = jnp.log(jnp.array([[[0.99, 0.005, 0.005]], [[0.34, 0.33, 0.33]]]))
-    state = MaskedState(jnp.full((2, 1), 3), jnp.zeros(2, bool), jnp.zeros((2, 1)))
-    sampler, process = MaskGIT(decode_schedule=Linear(), commit_order=order), Masked(num_bins=3)
-    one = jax.vmap(lambda key: sampler.step(process, key, state, logits, jnp.float32(0), jnp.float32(0.5)).tokens[0, 0])
-    first = float((one(jax.random.split(jax.random.key(1), 10_000)) < 3).mean())
+    logits = np.log(np.array([[[0.99, 0.005, 0.005]], [[0.34, 0.33, 0.33]]], np.float32))
+    first = float((many(Linear(), leaves(), logits, np.float32(0.5), order=order)[:, 0] < 3).mean())
     assert (abs(first - 0.5) < 4 * 0.5 / 100) == isinstance(order, Random)
 
 
@@ -232,16 +229,9 @@ def test_one_step_is_the_law_that_enumeration_gives(temperature):
         first = special.expit(np.log(p[0, x] / p[1, y]) / (temperature * (1 - t_next)))
         law[0, x] += p[0, x] * p[1, y] * first
         law[1, y] += p[0, x] * p[1, y] * (1 - first)
-    process, state = Masked(num_bins=3), MaskedState(jnp.full((2, 1), 3), jnp.zeros(2, bool), jnp.zeros((2, 1)))
-    sampler = MaskGIT(decode_schedule=Linear(), choice_temperature=temperature)
-    logits = jnp.log(jnp.asarray(p, jnp.float32))[:, None]
-
-    @jax.jit
-    def draw(keys):
-        step = functools.partial(sampler.step, process)
-        return jax.vmap(lambda key: step(key, state, logits, jnp.float32(0), jnp.float32(t_next)).tokens[:, 0])(keys)
-
-    tokens = np.asarray(draw(jax.random.split(jax.random.key(6), n)))
+    logits = np.log(p).astype(np.float32)[:, None]
+    numbers = leaves(choice_temperature=temperature)
+    tokens = np.asarray(many(Linear(), numbers, logits, np.float32(t_next), draws=n))
     assert ((tokens < 3).sum(1) == 1).all()
     counts = [np.bincount(tokens[:, i], minlength=4)[:3] for i in range(2)]
     assert stats.chisquare(np.ravel(counts), n * law.ravel()).pvalue > 1e-3
